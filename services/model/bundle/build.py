@@ -1,0 +1,219 @@
+"""Build a bundle from any scikit-learn regressor and a data frame. Knows nothing of any dataset."""
+
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import joblib
+import numpy as np
+import pandas as pd
+import sklearn
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from threadpoolctl import threadpool_limits
+
+from bundle.manifest import (
+    ESTIMATOR_FILE,
+    MANIFEST_FILE,
+    PREDICTION,
+    TRAINED_AT_FILE,
+    Feature,
+    Manifest,
+    Quantity,
+    Reference,
+    Validation,
+)
+from bundle.reference import describe
+
+Floats = NDArray[np.float64]
+MIN_ROWS = 200
+FOLDS = 5
+
+
+class Regressor(Protocol):
+    """What scikit-learn calls a regressor."""
+
+    def fit(self, X: Floats, y: Floats) -> Any: ...  # noqa: ANN401, D102, N803
+    def predict(self, X: Floats) -> Floats: ...  # noqa: D102, N803
+
+
+class UnmonitorableError(ValueError):
+    """The data or its description cannot be monitored; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model is called and what its columns mean; features in the estimator's order."""
+
+    name: str
+    target: Quantity
+    features: Sequence[Feature]
+    seed: int = 0
+
+
+def build_bundle(
+    estimator: Regressor,
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    recipe: Recipe,
+    output: Path,
+) -> Manifest:
+    """Cross-validate and fit a clone of `estimator`, and write the bundle directory `output`.
+
+    Both frames hold every feature and the target. The same frames, recipe and libraries give the
+    same bytes of `bundle.json`. Cross-validated predictions, not those on rows the estimator was
+    fitted to, are the reference of the prediction: they are distributed as production's will be.
+    Raises UnmonitorableError.
+    """
+    features, target = _matrix(train, recipe), _column(train, recipe.target.name)
+    references = _references(features, recipe)
+    # Parallel sums differ in their last bits, and with them the model's bytes and its version.
+    with threadpool_limits(1):
+        cv_predictions = _cross_validate(estimator, features, target, recipe.seed)
+        fitted = clone(estimator).fit(features, target)
+    _refuse_constant(PREDICTION, cv_predictions)
+    cv_errors = cv_predictions - target
+    held_out_errors = fitted.predict(_matrix(held_out, recipe)) - _column(
+        held_out, recipe.target.name
+    )
+    model_bytes = _dump(fitted)
+    digest = hashlib.sha256(model_bytes).hexdigest()
+    manifest = Manifest(
+        format=1,
+        name=recipe.name,
+        version=digest[:12],
+        task="regression",
+        algorithm=_algorithm(fitted),
+        target=recipe.target,
+        features=tuple(recipe.features),
+        rows=len(train),
+        reference=(
+            *references,
+            describe(PREDICTION, cv_predictions, absolute_errors=np.abs(cv_errors)),
+        ),
+        validation=Validation(
+            mae=_mae(held_out_errors),
+            rmse=_rmse(held_out_errors),
+            rows=len(held_out),
+            cv_mae=_mae(cv_errors),
+            cv_rmse=_rmse(cv_errors),
+            cv_folds=FOLDS,
+        ),
+        libraries={
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        files={ESTIMATOR_FILE: digest},
+    )
+    _write(output, manifest, model_bytes)
+    return manifest
+
+
+def _references(features: Floats, recipe: Recipe) -> list[Reference]:
+    """Return each feature's reference, refusing what cannot be monitored."""
+    rows = len(features)
+    if rows < MIN_ROWS:
+        raise UnmonitorableError(
+            f"{rows} training rows: fewer than {MIN_ROWS} cannot tell drift from noise"
+        )
+    references = []
+    for feature, values in zip(recipe.features, features.T, strict=True):
+        _refuse_values(feature, values)
+        references.append(describe(feature.name, values, nullable=feature.nullable))
+    return references
+
+
+def _refuse_values(feature: Feature, values: Floats) -> None:
+    if np.isinf(values).any():
+        raise UnmonitorableError(f"feature {feature.name}: an infinite value")
+    missing = np.isnan(values)
+    if missing.any() and not feature.nullable:
+        raise UnmonitorableError(f"feature {feature.name}: {missing.sum()} rows have no value")
+    if missing.all():
+        raise UnmonitorableError(f"feature {feature.name}: no row has a value")
+    _refuse_constant(feature.name, values[~missing])
+    low, high = values[~missing].min(), values[~missing].max()
+    if feature.minimum is not None and low < feature.minimum:
+        raise UnmonitorableError(f"feature {feature.name}: {low:g} is below its minimum")
+    if feature.maximum is not None and high > feature.maximum:
+        raise UnmonitorableError(f"feature {feature.name}: {high:g} is above its maximum")
+
+
+def _refuse_constant(name: str, values: Floats) -> None:
+    if values.min() == values.max():
+        raise UnmonitorableError(f"{name} is constant ({values[0]:g}): it cannot drift")
+
+
+def _matrix(frame: pd.DataFrame, recipe: Recipe) -> Floats:
+    """Return the features as (rows, features)."""
+    names = [feature.name for feature in recipe.features]
+    if len(set(names)) < len(names):
+        raise UnmonitorableError("two features have one name")
+    if PREDICTION in names:
+        raise UnmonitorableError(f"a feature is called {PREDICTION}: the model's output has it")
+    return np.column_stack([_column(frame, name) for name in names])
+
+
+def _column(frame: pd.DataFrame, name: str) -> Floats:
+    if name not in frame:
+        raise UnmonitorableError(f"column {name} is not in the data frame")
+    try:
+        return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise UnmonitorableError(f"column {name} is not numeric: {error}") from error
+
+
+def _cross_validate(estimator: Regressor, features: Floats, target: Floats, seed: int) -> Floats:
+    """Return each training row's prediction by a model that never saw it, nor a duplicate of it."""
+    if not np.isfinite(target).all():
+        raise UnmonitorableError("the target has rows without a finite value")
+    groups = np.unique(features, axis=0, return_inverse=True)[1].ravel()
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    predictions: Floats = cross_val_predict(estimator, features, target, groups=groups, cv=folds)
+    return predictions.astype(np.float64)
+
+
+def _algorithm(fitted: Any) -> str:  # noqa: ANN401
+    """Return the name of the last step of a pipeline, or of the estimator itself."""
+    return type(fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted).__name__
+
+
+def _mae(errors: Floats) -> float:
+    return float(np.abs(errors).mean())
+
+
+def _rmse(errors: Floats) -> float:
+    return float(np.sqrt((errors**2).mean()))
+
+
+def _dump(fitted: Any) -> bytes:  # noqa: ANN401
+    with tempfile.TemporaryFile() as file:
+        joblib.dump(fitted, file)
+        file.seek(0)
+        return file.read()
+
+
+def _write(output: Path, manifest: Manifest, model_bytes: bytes) -> None:
+    """Write the files; `bundle.json` last, so that a half-written bundle never loads."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / MANIFEST_FILE).unlink(missing_ok=True)
+    (output / ESTIMATOR_FILE).write_bytes(model_bytes)
+    (output / TRAINED_AT_FILE).write_text(_now() + "\n")
+    text = json.dumps(manifest.model_dump(exclude_none=True), indent=1, ensure_ascii=False)
+    (output / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _now() -> str:
+    """Return the time, or SOURCE_DATE_EPOCH where a build must be reproducible."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

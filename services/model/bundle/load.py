@@ -1,0 +1,93 @@
+"""Load a bundle: nothing is unpickled before its hash has been checked."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from bundle.manifest import (
+    ESTIMATOR_FILE,
+    FORMAT,
+    MANIFEST_FILE,
+    TRAINED_AT_FILE,
+    Manifest,
+)
+
+
+class BundleError(Exception):
+    """The bundle cannot be used; the message is one line and names file and reason."""
+
+
+class Estimator(Protocol):
+    """What the service needs of an estimator: rows (n, features) to predictions (n,)."""
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]: ...  # noqa: D102, N803
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle."""
+
+    manifest: Manifest
+    estimator: Estimator
+
+
+def load_bundle(directory: Path) -> Bundle:
+    """Return the bundle in `directory`, its hashes checked. Raises BundleError."""
+    manifest = load_manifest(directory)
+    try:
+        estimator = joblib.load(directory / ESTIMATOR_FILE)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BundleError(f"{directory / ESTIMATOR_FILE} does not unpickle: {reason}") from error
+    return Bundle(manifest, estimator)
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Return what `bundle.json` says, once every file's hash has been checked."""
+    manifest = _read_manifest(directory / MANIFEST_FILE)
+    if ESTIMATOR_FILE not in manifest.files:
+        raise BundleError(f"{directory / MANIFEST_FILE} has no hash of {ESTIMATOR_FILE}")
+    for name, expected in manifest.files.items():
+        _check_hash(directory / name, expected)
+    return manifest
+
+
+def trained_at(directory: Path) -> str:
+    """Return when the bundle was built (UTC, ISO 8601), or `unknown`."""
+    try:
+        return (directory / TRAINED_AT_FILE).read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text).get("format")
+    except (OSError, ValueError, AttributeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
+        raise BundleError(f"no bundle at {path.parent}: {path.name}: {reason}") from error
+    if found != FORMAT:
+        raise BundleError(f"{path} has format {found}; this service reads format {FORMAT}")
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    try:
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}") from error
+    if actual != expected:
+        raise BundleError(f"{path} is corrupt: its SHA-256 is {actual[:12]}…, not {expected[:12]}…")

@@ -1,0 +1,71 @@
+"""Reference distributions: decile bins of the training rows, against which live rows are held."""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle.manifest import Bin, Reference
+
+DECILES = np.linspace(0.1, 0.9, 9)
+
+
+def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inner edges of at most ten bins of about equal counts.
+
+    Values (n,) without NaN. Edges are values of the data; ties merge, so that no bin is empty and
+    a constant has no edge at all.
+    """
+    deciles: NDArray[np.float64] = np.quantile(values, DECILES, method="higher")
+    return np.unique(deciles[deciles > values.min()])
+
+
+def describe(
+    name: str,
+    values: NDArray[np.float64],
+    *,
+    nullable: bool = False,
+    absolute_errors: NDArray[np.float64] | None = None,
+) -> Reference:
+    """Return the reference of one signal from its training values (n,), NaN where missing."""
+    known = values[~np.isnan(values)]
+    edges = bin_edges(known)
+    index = np.searchsorted(edges, known, side="right")
+    counts = [int(count) for count in np.bincount(index, minlength=len(edges) + 1)]
+    ids = [f"{i:02d}" for i in range(len(counts))]
+    ranges = _ranges(edges)
+    if nullable:
+        counts.append(len(values) - len(known))
+        ids.append("missing")
+        ranges.append("missing")
+    ratios = smoothed_ratios(counts)
+    errors: list[float | None] = [None] * len(counts)
+    if absolute_errors is not None:
+        errors = [float(absolute_errors[index == i].mean()) for i in range(len(counts))]
+    return Reference(
+        name=name,
+        edges=tuple(edges.tolist()),
+        bins=tuple(
+            Bin(bin=bin_, range=range_, count=count, ratio=ratio, absolute_error=error)
+            for bin_, range_, count, ratio, error in zip(
+                ids, ranges, counts, ratios, errors, strict=True
+            )
+        ),
+        mean=float(known.mean()),
+        sigma=float(known.std()),
+        minimum=float(known.min()),
+        maximum=float(known.max()),
+    )
+
+
+def smoothed_ratios(counts: list[int]) -> list[float]:
+    """Return (count + ½) / (rows + ½·bins) for each bin: Jeffreys' prior, never 0."""
+    rows = sum(counts)
+    return [(count + 0.5) / (rows + 0.5 * len(counts)) for count in counts]
+
+
+def _ranges(edges: NDArray[np.float64]) -> list[str]:
+    """Return what a person reads for each bin."""
+    names = [f"{edge:g}" for edge in edges]
+    inner = [f"{low} to {high}" for low, high in pairwise(names)]
+    return [f"< {names[0]}", *inner, f">= {names[-1]}"]

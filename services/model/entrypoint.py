@@ -1,0 +1,88 @@
+"""Check everything a start needs, say in one line what is wrong, and become gunicorn."""
+
+import logging
+import logging.config
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from bundle.load import BundleError, load_manifest
+from serving.logs import logging_config
+from serving.settings import Settings, SettingsError, read_settings, split_keys
+
+HERE = Path(__file__).parent
+# Threads of several workers fight for the cores: two workers on two cores serve half as much.
+THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+log = logging.getLogger("entrypoint")
+
+
+class StartError(Exception):
+    """The service cannot start; the message is one line."""
+
+
+def main() -> None:
+    """Check, prepare, and replace this process by gunicorn."""
+    try:
+        settings = read_settings()
+        load_manifest(settings.bundle)
+        wipe(settings.metrics_dir)
+        check_port("MODEL_PORT", settings.host, settings.port)
+        check_port("MODEL_METRICS_PORT", settings.host, settings.metrics_port)
+    except (SettingsError, BundleError, StartError) as error:
+        sys.exit(f"model: {error}")
+    logging.config.dictConfig(logging_config(settings.log_level, settings.log_format))
+    os.environ.update(environment(settings))
+    os.chdir(HERE)
+    os.execv(  # noqa: S606 no shell is wanted
+        sys.executable, [sys.executable, "-m", "gunicorn", "serving.app:create_app()"]
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that every worker shares, beside those given."""
+    shared = {name: os.environ.get(name, "1") for name in THREAD_COUNTS}
+    shared["MODEL_BUNDLE"] = str(settings.bundle.resolve())
+    shared["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_dir.resolve())
+    if not split_keys(settings.prediction_keys):
+        log.warning("MODEL_PREDICTION_KEYS is not set: labels will not survive a restart")
+        shared["MODEL_PREDICTION_KEYS"] = secrets.token_hex(32)
+    return shared
+
+
+def wipe(directory: Path) -> None:
+    """Make an empty metrics directory: a new worker that got an old one's pid would go on counting.
+
+    Only metric files are removed. Raises StartError.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob("*.db"):
+            path.unlink()
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise StartError(
+            f"PROMETHEUS_MULTIPROC_DIR: {directory} is not a writable directory: {error.strerror}"
+        ) from error
+
+
+def check_port(variable: str, host: str, port: int) -> None:
+    """Raise StartError where `port` cannot be bound."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StartError(f"{variable}: port {port} of {host}: {reason}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""gunicorn's configuration: settings in, hooks of the metrics out."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from serving.logs import logging_config
+from serving.metrics_server import archive_dead_workers, start_metrics_server
+from serving.settings import read_settings
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
+
+settings = read_settings()
+
+bind = f"{settings.host}:{settings.port}"
+workers = settings.workers
+worker_class = "serving.worker.Worker"
+graceful_timeout = settings.graceful_timeout
+# Longer than what stands in front keeps its connections, or it sends into a closing one.
+keepalive = 75
+# Never: metrics would be exported by the master, which serves no request.
+preload_app = False
+# The one directory that is writable, and in memory.
+worker_tmp_dir = str(settings.metrics_dir)
+control_socket_disable = True
+logconfig_dict = logging_config(settings.log_level, settings.log_format)
+
+
+def when_ready(_server: "Arbiter") -> None:
+    """Serve /metrics from the master."""
+    start_metrics_server(settings)
+
+
+def child_exit(server: "Arbiter", _worker: "Worker") -> None:
+    """Keep a dead worker's counts. An exception here would stop the whole service."""
+    try:
+        archive_dead_workers(settings.metrics_dir, server.WORKERS)
+    except Exception:
+        logging.getLogger("gunicorn.error").exception("a dead worker's metrics were not archived")

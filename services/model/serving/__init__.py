@@ -1,0 +1,1 @@
+"""The service: HTTP in, predictions out, every one of them counted."""

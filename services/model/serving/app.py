@@ -1,0 +1,56 @@
+"""One worker's application."""
+
+import logging
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from bundle.load import load_bundle
+from bundle.manifest import PREDICTION
+from serving.inputs import Inputs
+from serving.instrumentation import instrument
+from serving.metrics import ModelMetrics
+from serving.prediction_id import Signer
+from serving.predictor import Predictor
+from serving.routes import Service, add_error_handlers, create_router
+from serving.settings import Settings, read_settings, split_keys
+
+log = logging.getLogger(__name__)
+
+PREDICT_ROUTES = ("/predict", "/predict/batch")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; gunicorn calls this once in every worker."""
+    settings = settings or read_settings()
+    service = create_service(settings)
+    manifest = service.manifest
+    app = FastAPIOffline(
+        title=manifest.name,
+        version=manifest.version,
+        description=f"Predicts {manifest.target.name}: {manifest.target.description}.",
+    )
+    instrument(app, settings.metrics_dir, PREDICT_ROUTES)
+    add_error_handlers(app, service.metrics)
+    app.include_router(create_router(service))
+    log.info("ready", extra={"model": manifest.name, "version": manifest.version})
+    return app
+
+
+def create_service(settings: Settings) -> Service:
+    """Load the bundle and build what the routes work with."""
+    bundle = load_bundle(settings.bundle)
+    manifest = bundle.manifest
+    metrics = ModelMetrics(manifest, settings.metrics_dir)
+    # The first call of an estimator is the slowest: let it be nobody's.
+    means = [each.mean for each in manifest.reference if each.name != PREDICTION]
+    bundle.estimator.predict(np.array([means]))
+    return Service(
+        manifest=manifest,
+        inputs=Inputs(manifest),
+        metrics=metrics,
+        predictor=Predictor(bundle.estimator, metrics),
+        signer=Signer(split_keys(settings.prediction_keys), manifest.version),
+        max_body_bytes=settings.max_body_bytes,
+    )

@@ -1,0 +1,73 @@
+"""What the bundle states, as gauges: constant, so the metrics server exports them once."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bundle.manifest import Manifest
+
+
+class FactsCollector(Collector):
+    """Exports a manifest's facts."""
+
+    def __init__(self, manifest: Manifest, trained_at: str) -> None:
+        self._families = [
+            _info(manifest, trained_at),
+            _reference_ratios(manifest),
+            _reference_rows(manifest),
+            _validation(manifest),
+        ]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the same families at every scrape."""
+        return self._families
+
+
+def _family(name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, help_text, labels=("model", "version", *labels))
+
+
+def _info(manifest: Manifest, trained_at: str) -> Metric:
+    family = _family("model_info", "Which model runs.", "algorithm", "task", "trained_at")
+    labels = (manifest.name, manifest.version, manifest.algorithm, manifest.task, trained_at)
+    family.add_metric(labels, 1)
+    return family
+
+
+def _reference_ratios(manifest: Manifest) -> Metric:
+    family = _family(
+        "model_feature_reference_ratio",
+        "Share of training rows in each bin, smoothed.",
+        *("feature", "bin", "range"),
+    )
+    for each in manifest.reference:
+        for bin_ in each.bins:
+            labels = (manifest.name, manifest.version, each.name, bin_.bin, bin_.range)
+            family.add_metric(labels, bin_.ratio)
+    return family
+
+
+def _reference_rows(manifest: Manifest) -> Metric:
+    family = _family(
+        "model_feature_reference_rows",
+        "Training rows behind the reference ratios.",
+        "feature",
+    )
+    for each in manifest.reference:
+        family.add_metric((manifest.name, manifest.version, each.name), manifest.rows)
+    return family
+
+
+def _validation(manifest: Manifest) -> Metric:
+    family = _family(
+        "model_validation_error",
+        "Error promised in training, in units of the target.",
+        "statistic",
+    )
+    promised = manifest.validation
+    for statistic in ("mae", "rmse", "cv_mae", "cv_rmse"):
+        family.add_metric(
+            (manifest.name, manifest.version, statistic), getattr(promised, statistic)
+        )
+    return family

@@ -1,0 +1,193 @@
+"""The one place where a request becomes features.
+
+Two decoders read the same schema, made from the bundle. msgspec is the fast one, and what it
+accepts is served; it stops at the first fault, so what it refuses goes to pydantic, which finds
+every fault, says each in words, and shows the schema in the documentation.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from bundle.manifest import Feature, Manifest
+
+Row = tuple[float, ...]
+
+BODY = "_body"
+OTHER = "_other"
+MAX_ROWS = 1_000
+_MAX_REPORTED = 100
+
+# pydantic's error types, as the closed list of reasons that the metrics know.
+FIELD_REASONS = {
+    "missing": "missing",
+    "finite_number": "not_finite",
+    "greater_than_equal": "below",
+    "less_than_equal": "above",
+    "literal_error": "not_allowed",
+}
+REASONS = ("missing", "type", "not_finite", "below", "above", "not_allowed")
+_BODY_REASONS = {"json_invalid": "malformed", "too_long": "too_many", "too_short": "empty"}
+BODY_REASONS = ("malformed", "type", "empty", "too_large", "too_many", "no_prediction")
+
+
+class Fault(NamedTuple):
+    """One reason why an input was refused, as counted: (field, reason)."""
+
+    field: str
+    reason: str
+
+
+class InvalidInputError(Exception):
+    """The input is refused: `detail` says why as FastAPI would, `faults` are to be counted."""
+
+    def __init__(
+        self, detail: list[dict[str, Any]], faults: list[Fault], status_code: int = 422
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = faults
+        self.status_code = status_code
+
+
+def body_error(reason: str, message: str, status_code: int = 422) -> InvalidInputError:
+    """Return the refusal of a whole body."""
+    detail = [{"type": reason, "loc": ["body"], "msg": message}]
+    return InvalidInputError(detail, [Fault(BODY, reason)], status_code)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a body held: rows in the features' order, NaN where a value is missing.
+
+    `ignored` undeclared fields were left aside.
+    """
+
+    rows: list[Row]
+    ignored: int = 0
+
+
+class Inputs:
+    """Decodes bodies into rows of the bundle's features."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.names = [feature.name for feature in manifest.features]
+        self.instance = _pydantic_model(manifest)
+        self.batch = _batch_model(self.instance)
+        struct = _msgspec_struct(manifest.features)
+        instances = Annotated[list[struct], msgspec.Meta(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+        batch: Any = msgspec.defstruct(
+            "Batch", [("instances", instances)], forbid_unknown_fields=True
+        )
+        self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+        self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
+
+    def one(self, body: bytes) -> Decoded:
+        """Return the one row of a body `{feature: value, …}`. Raises InvalidInputError."""
+        try:
+            return Decoded([_row(self._one.decode(body))])
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            instance = self._validate(self.instance, body)
+            return Decoded([_row_of_model(instance)], _ignored(instance))
+
+    def many(self, body: bytes) -> Decoded:
+        """Return the rows of `{"instances": [row, …]}`. Raises InvalidInputError."""
+        try:
+            return Decoded([_row(instance) for instance in self._many.decode(body).instances])
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            batch = self._validate(self.batch, body)
+            instances: list[BaseModel] = batch.instances  # type: ignore[attr-defined]
+            ignored = _ignored(batch) + sum(map(_ignored, instances))
+            return Decoded([_row_of_model(instance) for instance in instances], ignored)
+
+    def _validate(self, model: type[BaseModel], body: bytes) -> BaseModel:
+        if not body.strip():
+            raise body_error("empty", "The body is empty: send a JSON object")
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: ValidationError) -> InvalidInputError:
+        errors = error.errors(include_url=False, include_context=False)
+        detail = [
+            # Never the input itself: a NaN or half a surrogate in it cannot be answered as JSON.
+            {"type": each["type"], "loc": ["body", *each["loc"]], "msg": each["msg"]}
+            for each in errors[:_MAX_REPORTED]
+        ]
+        return InvalidInputError(detail, [self._fault(each) for each in errors])
+
+    def _fault(self, error: Any) -> Fault:  # noqa: ANN401 pydantic's ErrorDetails
+        field = error["loc"][-1] if error["loc"] else BODY
+        if field not in self.names or error["type"] in _BODY_REASONS:
+            return Fault(BODY, _BODY_REASONS.get(error["type"], "type"))
+        if error["input"] is None:
+            return Fault(field, "missing")
+        return Fault(field, FIELD_REASONS.get(error["type"], "type"))
+
+
+def _row(instance: Any) -> Row:  # noqa: ANN401 a generated struct
+    return _with_nan(msgspec.structs.astuple(instance))
+
+
+def _row_of_model(instance: BaseModel) -> Row:
+    return _with_nan([getattr(instance, name) for name in type(instance).model_fields])
+
+
+def _with_nan(values: Iterable[float | None]) -> Row:
+    return tuple([float("nan") if value is None else value for value in values])
+
+
+def _ignored(model: BaseModel) -> int:
+    return len(model.model_extra or {})
+
+
+def _attribute(index: int) -> str:
+    """Return a name that is an identifier whatever the column is called."""
+    return f"f{index}"
+
+
+def _msgspec_struct(features: Iterable[Feature]) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any, Any]] = []
+    for index, feature in enumerate(features):
+        bounds = msgspec.Meta(
+            ge=feature.minimum, le=feature.maximum, multiple_of=1 if _whole(feature) else None
+        )
+        kind: Any = Annotated[float, bounds]
+        if feature.nullable:
+            kind = kind | None
+        fields.append((_attribute(index), kind, msgspec.field(name=feature.name)))
+    return msgspec.defstruct("Instance", fields, forbid_unknown_fields=True)
+
+
+def _pydantic_model(manifest: Manifest) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for index, feature in enumerate(manifest.features):
+        unit = f" ({feature.unit})" if feature.unit else ""
+        field = Field(
+            alias=feature.name,
+            title=feature.name,
+            description=feature.description + unit,
+            ge=feature.minimum,
+            le=feature.maximum,
+            multiple_of=1 if _whole(feature) else None,
+            allow_inf_nan=False,
+            strict=True,
+            examples=None if feature.example is None else [feature.example],
+        )
+        fields[_attribute(index)] = (float | None if feature.nullable else float, field)
+    example: Any = {feature.name: feature.example for feature in manifest.features}
+    config = ConfigDict(extra="allow", json_schema_extra={"examples": [example]})
+    return create_model("Instance", __config__=config, **fields)
+
+
+def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
+    instances = Annotated[list[instance], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+    return create_model("Batch", __config__=ConfigDict(extra="allow"), instances=(instances, ...))
+
+
+def _whole(feature: Feature) -> bool:
+    return feature.type == "integer"

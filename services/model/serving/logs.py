@@ -1,0 +1,25 @@
+"""Logs to standard error: one JSON object a line, or text for people."""
+
+from typing import Any
+
+_FIELDS = "%(asctime)s %(levelname)s %(name)s %(process)d %(message)s"
+_GUNICORN = ("gunicorn.error", "gunicorn.access")
+
+
+def logging_config(level: str, format_: str) -> dict[str, Any]:
+    """Return a `logging.config.dictConfig` for the service, gunicorn and uvicorn alike."""
+    formatter: dict[str, Any] = {"format": _FIELDS}
+    if format_ == "json":
+        formatter |= {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        }
+    logger = {"level": level.upper(), "handlers": ["stderr"]}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": formatter},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": logger,
+        "loggers": {name: {**logger, "propagate": False} for name in _GUNICORN},
+    }

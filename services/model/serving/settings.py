@@ -1,0 +1,97 @@
+"""Every setting of the service, read from the environment; `python -m serving.settings` lists them.
+
+OMP_NUM_THREADS and its like are 1 unless given: threads of several workers fight for the cores.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is one line and names it."""
+
+
+class Settings(BaseSettings):
+    """The service's settings; the environment variable is MODEL_ and the name, in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODEL_", env_ignore_empty=True, populate_by_name=True, frozen=True
+    )
+
+    bundle: Annotated[Path, Field(description="Directory of the model's bundle")]
+    metrics_dir: Annotated[
+        Path,
+        Field(
+            validation_alias=AliasChoices("PROMETHEUS_MULTIPROC_DIR", "metrics_dir"),
+            description="Directory for the workers' metric files; on tmpfs, wiped at start",
+        ),
+    ]
+    host: Annotated[str, Field(description="Address both ports are bound to")] = "127.0.0.1"
+    port: Annotated[Port, Field(description="Port of the API")] = 8000
+    metrics_port: Annotated[Port, Field(description="Port of /metrics")] = 8001
+    workers: Annotated[int, Field(ge=1, le=256, description="Worker processes")] = 2
+    graceful_timeout: Annotated[
+        int, Field(ge=1, description="Seconds that requests in flight have to finish at a stop")
+    ] = 30
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, description="Largest request body; a larger one is answered 413")
+    ] = 2_000_000
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "text"], Field(description="JSON for machines, text for people")
+    ] = "json"
+    prediction_keys: Annotated[
+        SecretStr,
+        Field(
+            description="Secret keys of prediction ids, comma separated, each of 32 bytes or more;"
+            " the first signs, all are accepted. Unset: a random one per start, so that"
+            " labels sent after a restart are refused"
+        ),
+    ] = SecretStr("")
+
+    @field_validator("prediction_keys")
+    @classmethod
+    def _long_enough(cls, keys: SecretStr) -> SecretStr:
+        if any(len(key) < 32 for key in split_keys(keys)):  # noqa: PLR2004 256 bits
+            raise ValueError("a key has fewer than 32 bytes")
+        return keys
+
+
+def split_keys(keys: SecretStr) -> list[bytes]:
+    """Return the configured keys, the signing one first."""
+    return [key.strip().encode() for key in keys.get_secret_value().split(",") if key.strip()]
+
+
+def read_settings() -> Settings:
+    """Return the settings of this process's environment. Raises SettingsError."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the environment gives them
+    except ValidationError as error:
+        # Neither the input nor the cause: one of them may be a secret.
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise SettingsError(f"{variable(str(first['loc'][0]))}: {first['msg']}") from None
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a setting."""
+    return "PROMETHEUS_MULTIPROC_DIR" if field in _METRICS_DIR else f"MODEL_{field.upper()}"
+
+
+_METRICS_DIR = ("metrics_dir", "PROMETHEUS_MULTIPROC_DIR")
+
+
+def _list_settings() -> None:
+    for name, field in Settings.model_fields.items():
+        default = "required" if field.is_required() else field.default
+        print(f"{variable(name):<26}{default!s:<12}{field.description}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    _list_settings()

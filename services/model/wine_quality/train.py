@@ -1,0 +1,78 @@
+"""Train the example model: `python -m wine_quality.train --output DIR`."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from bundle.build import Recipe, build_bundle
+from bundle.manifest import Feature, Manifest, Quantity
+from wine_quality.data import SEED, TARGET, rows, split
+
+GRAMS = "g/dm³"
+MILLIGRAMS = "mg/dm³"
+
+
+def _feature(
+    name: str, description: str, unit: str, example: float, maximum: float | None = None
+) -> Feature:
+    """Return a feature that is never negative, as nothing measured in a wine is."""
+    return Feature(
+        name=name, description=description, unit=unit, minimum=0, maximum=maximum, example=example
+    )
+
+
+RECIPE = Recipe(
+    name="wine-quality",
+    seed=SEED,
+    target=Quantity(
+        name=TARGET,
+        description="Grade by wine tasters, from 0 (very bad) to 10 (excellent)",
+        minimum=0,
+        maximum=10,
+    ),
+    features=(
+        _feature("fixed_acidity", "Tartaric acid", GRAMS, 7.4),
+        _feature("volatile_acidity", "Acetic acid", GRAMS, 0.7),
+        _feature("citric_acid", "Citric acid", GRAMS, 0.0),
+        _feature("residual_sugar", "Sugar left after fermentation", GRAMS, 1.9),
+        _feature("chlorides", "Sodium chloride", GRAMS, 0.076),
+        _feature("free_sulfur_dioxide", "Free sulfur dioxide", MILLIGRAMS, 11.0),
+        _feature("total_sulfur_dioxide", "Free and bound sulfur dioxide", MILLIGRAMS, 34.0),
+        _feature("density", "Density", "g/cm³", 0.9978),
+        _feature("ph", "Acidity (low) or basicity (high)", "pH", 3.51, maximum=14),
+        _feature("sulphates", "Potassium sulphate", GRAMS, 0.56),
+        _feature("alcohol_pct_vol", "Alcohol by volume", "%", 9.4, maximum=100),
+    ),
+)
+
+
+def train(output: Path) -> Manifest:
+    """Train on the red wines that are not held out, and write the bundle to `output`."""
+    train_rows, held_out_rows = split(rows("red"))
+    estimator = make_pipeline(
+        StandardScaler(), HistGradientBoostingRegressor(max_iter=50, random_state=SEED)
+    )
+    return build_bundle(
+        estimator, pd.DataFrame(train_rows), pd.DataFrame(held_out_rows), RECIPE, output
+    )
+
+
+def main() -> None:
+    """Train, and print what was promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="the bundle directory to write")
+    manifest = train(parser.parse_args().output)
+    promised = manifest.validation
+    print(  # noqa: T201
+        f"{manifest.name} {manifest.version}: {manifest.rows} rows;"
+        f" {promised.cv_folds}-fold MAE {promised.cv_mae:.3f} RMSE {promised.cv_rmse:.3f};"
+        f" held out ({promised.rows} rows) MAE {promised.mae:.3f} RMSE {promised.rmse:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
