@@ -1,0 +1,78 @@
+"""Start, stop and look at the stack: python -m tools.stack up|down|status|logs|clean."""
+
+import argparse
+import sys
+from types import ModuleType
+
+from tools.stack import compose, native
+from tools.stack.settings import Settings, StackError, load_settings
+
+_STACKS: dict[str, ModuleType] = {"compose": compose, "native": native}
+
+
+def main() -> int:
+    """Carry out one command; a StackError is one line on stderr and exit status 1."""
+    arguments = _arguments()
+    try:
+        well = _run(arguments.command, load_settings(), arguments.services)
+    except StackError as error:
+        print(f"{arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0 if well else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tools.stack", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "status", "logs", "clean"))
+    parser.add_argument("services", nargs="*", help="whose logs; all without it")
+    return parser.parse_args()
+
+
+def _run(command: str, settings: Settings, services: list[str]) -> bool:
+    stack = _to_start(settings) if command == "up" else _that_runs(settings)
+    if command == "logs":
+        stack.logs(settings, services)
+    elif command == "status":
+        return bool(stack.status(settings))
+    else:
+        getattr(stack, command)(settings)
+    return True
+
+
+def _to_start(settings: Settings) -> ModuleType:
+    """Return the stack that STACK names, else the one that runs, else what the machine can do."""
+    chosen = _chosen(settings)
+    runs_natively = native.running(settings)
+    if chosen is native or (chosen is None and runs_natively):
+        return native
+    lacks = compose.missing()
+    if chosen is None:
+        return native if lacks else compose
+    if lacks:
+        raise StackError(f"STACK=compose, but {lacks}")
+    if runs_natively:
+        raise StackError("the native stack is running on these ports: `./task down` first")
+    return compose
+
+
+def _that_runs(settings: Settings) -> ModuleType:
+    """Return the stack that STACK names, else the one that runs, else the native one."""
+    if chosen := _chosen(settings):
+        return chosen
+    if native.running(settings) or compose.missing() or not compose.running(settings):
+        return native
+    return compose
+
+
+def _chosen(settings: Settings) -> ModuleType | None:
+    name = settings.environment.get("STACK", "")
+    if name and name not in _STACKS:
+        raise StackError(f"STACK={name} is neither compose nor native")
+    return _STACKS.get(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The stack as containers."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from tools.stack.services import SERVICES, addresses, service, table
+from tools.stack.settings import ROOT, Settings, StackError
+
+_COMPOSE = ("docker", "compose")
+_PASSWORD = "/var/lib/grafana/admin-password"  # noqa: S105
+
+
+def missing() -> str | None:
+    """Return, in words, what containers lack on this machine."""
+    if not shutil.which("docker"):
+        return "docker is not installed"
+    if not _answers(["docker", "info"]):
+        return "no Docker engine answers"
+    if not _answers([*_COMPOSE, "version"]):
+        return "docker has no Compose plugin"
+    return None
+
+
+def running(settings: Settings) -> bool:
+    """Tell whether any container of the stack exists."""
+    return bool(_output(settings, "ps", "--all", "--quiet"))
+
+
+def up(settings: Settings) -> None:
+    """Build and start every container, wait until all are healthy and print every URL."""
+    _compose(settings, "up", "--detach", "--build", "--wait")
+    print("the stack is up, in containers")
+    print(table(addresses(settings, [name for name in _ours() if name in _containers(settings)])))
+
+
+def down(settings: Settings) -> None:
+    """Remove the containers; their volumes stay."""
+    _compose(settings, "down", "--remove-orphans")
+    print("the stack is down; `./task clean` removes its data as well")
+
+
+def status(settings: Settings) -> bool:
+    """Print each container's state and URL; return whether all is well."""
+    containers = _containers(settings)
+    print("the stack in containers")
+    states = {name: _state(container) for name, container in sorted(containers.items())}
+    rows = [
+        (name, state, settings.url(service(name).port) if name in _ours() else "")
+        for name, state in states.items()
+    ]
+    print(table(rows))
+    if password := _output(settings, "exec", "-T", "grafana", "cat", _PASSWORD):
+        print(f"Grafana: user admin, password {password}")
+    return all(state in ("healthy", "running", "done") for state in states.values())
+
+
+def logs(settings: Settings, names: Sequence[str]) -> None:
+    """Follow the logs of some services, or of all."""
+    os.chdir(ROOT)
+    os.execvpe(  # noqa: S606
+        _COMPOSE[0],
+        [*_COMPOSE, "logs", "--follow", "--tail", "20", *names],
+        dict(settings.environment),
+    )
+
+
+def clean(settings: Settings) -> None:
+    """Remove the containers with their volumes."""
+    _compose(settings, "down", "--remove-orphans", "--volumes")
+
+
+def _ours() -> list[str]:
+    return [one.name for one in SERVICES]
+
+
+def _containers(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return what Compose says of each container, by service."""
+    text = _output(settings, "ps", "--all", "--format", "json")
+    # Compose before 2.21 wrote one list, since then it writes one object a line.
+    found = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
+    return {container["Service"]: container for container in found}
+
+
+def _state(container: dict[str, Any]) -> str:
+    """Return a container's health, or its state where it has no health check."""
+    if container["State"] == "exited" and container["ExitCode"] == 0:
+        return "done"
+    return str(container["Health"] or container["State"])
+
+
+def _compose(settings: Settings, *words: str) -> None:
+    command = [*_COMPOSE, *words]
+    done = subprocess.run(command, cwd=ROOT, env=dict(settings.environment), check=False)
+    if done.returncode:
+        raise StackError(f"`{' '.join(command)}` failed; its own words are above")
+
+
+def _output(settings: Settings, *words: str) -> str:
+    """Return what a Compose command prints; nothing where it fails."""
+    command = [*_COMPOSE, *words]
+    environment = dict(settings.environment)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _answers(command: Sequence[str]) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0

@@ -1,0 +1,232 @@
+"""The stack as plain processes under supervisord, for machines without containers."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tools.stack import probe, setup
+from tools.stack.services import SERVICES, addresses, service, table
+from tools.stack.settings import ROOT, Settings, StackError
+from tools.stack.supervisor import Process, Supervisor, started_by
+
+CONFIGURATION = ROOT / "native" / "supervisord.conf"
+
+# Each stage waits for the one before. locust must not count a model that is still loading as
+# errors, and Prometheus, started last, finds every target up at its first scrape: one that
+# fails is repeated only after the scrape interval.
+_STAGES = (("model", "alertmanager", "grafana"), ("locust",), ("prometheus",))
+_START_SECONDS = 120
+_STOP_SECONDS = 60
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """A stack that runs: with which ports, and which services."""
+
+    settings: Settings
+    names: Sequence[str]
+    supervisor: Supervisor
+
+
+def running(settings: Settings) -> bool:
+    """Tell whether this checkout's supervisord answers."""
+    return Supervisor(settings.socket).answers()
+
+
+def up(settings: Settings) -> None:
+    """Start what does not run yet, wait until it is ready and print every URL."""
+    found = _running_stack(settings)
+    stack = found or _launch(settings)
+    try:
+        _start(stack)
+    except BaseException:
+        if not found:
+            _end(settings)
+        raise
+    print("the native stack was running already" if found else "the native stack is up")
+    print(table(addresses(stack.settings, stack.names)))
+    _say_without_grafana(stack.names)
+
+
+def down(settings: Settings) -> None:
+    """End exactly what `up` started; what it wrote stays."""
+    if not running(settings) and not started_by(setup.mark(settings)):
+        print("no native stack of this checkout is running")
+        return
+    _end(settings)
+    print("the native stack is down; `./task clean` removes its data as well")
+
+
+def status(settings: Settings) -> bool:
+    """Print each service's state and URL; return whether all is well."""
+    stack = _running_stack(settings)
+    if stack is None:
+        print("nothing is running; `./task up` starts the stack")
+        return False
+    states = _states(stack)
+    print(f"native stack, data in {settings.var}")
+    print(
+        table(
+            [
+                (name, state, stack.settings.url(service(name).port))
+                for name, state in states.items()
+            ]
+        )
+    )
+    if "grafana" in stack.names:
+        print(f"Grafana: user admin, password {setup.password_file(settings).read_text().strip()}")
+    _say_without_grafana(stack.names)
+    return set(states.values()) == {"ready"}
+
+
+def logs(settings: Settings, names: Sequence[str]) -> None:
+    """Follow the logs of some services, or of all."""
+    directory = settings.var / "log"
+    wanted = [directory / f"{name}.log" for name in names] or sorted(directory.glob("*.log"))
+    missing = [path.stem for path in wanted if not path.is_file()]
+    if missing or not wanted:
+        raise StackError(f"no log of {', '.join(missing) or 'any service'} in {directory}")
+    os.execvp("tail", ["tail", "-n", "20", "-F", *map(str, wanted)])  # noqa: S606
+
+
+def clean(settings: Settings) -> None:
+    """Take the stack down and remove all it wrote."""
+    down(settings)
+    if settings.var in (ROOT, *ROOT.parents):
+        raise StackError(f"STACK_VAR={settings.var} holds more than a stack's data: not removed")
+    shutil.rmtree(settings.var, ignore_errors=True)
+
+
+def _running_stack(settings: Settings) -> _Stack | None:
+    """Return what runs, with the ports it was started with (.env may say otherwise by now)."""
+    supervisor = Supervisor(settings.socket)
+    if not supervisor.answers():
+        return None
+    noted = json.loads(setup.note(settings).read_text())
+    return _Stack(replace(settings, ports=noted["ports"]), noted["services"], supervisor)
+
+
+def _launch(settings: Settings) -> _Stack:
+    """Start supervisord, with no program running yet."""
+    if left := started_by(setup.mark(settings)):
+        raise StackError(
+            f"{len(left)} processes of a killed stack still run: ./task down ends them"
+        )
+    names = [one.name for one in SERVICES if one.name != "grafana" or setup.has_grafana(settings)]
+    setup.check_ports(settings, names)
+    environment = setup.environment_for(settings, setup.binaries(settings))
+    setup.prepare(settings)
+    setup.write_files(settings, names)
+    supervisor = Supervisor(settings.socket)
+    supervisor.launch(CONFIGURATION, environment)
+    return _Stack(settings, names, supervisor)
+
+
+def _start(stack: _Stack) -> None:
+    """Start the services stage by stage."""
+    pids: dict[str, int] = {}
+    for stage in _STAGES:
+        names = [name for name in stage if name in stack.names]
+        processes = stack.supervisor.processes()
+        for name in names:
+            if not processes[name].up:
+                stack.supervisor.start(name)
+        _wait_until_ready(stack, names, pids)
+    _wait_until_found(stack, pids)
+
+
+def _wait_until_ready(stack: _Stack, names: Sequence[str], pids: dict[str, int]) -> None:
+    def waiting() -> list[str]:
+        return [name for name in names if not probe.ready(stack.settings, service(name))]
+
+    for name in _wait(stack, waiting, pids):
+        process = stack.supervisor.processes()[name]
+        raise StackError(f"{name} was not ready after {_START_SECONDS} s; {_log_tail(process)}")
+
+
+def _wait_until_found(stack: _Stack, pids: dict[str, int]) -> None:
+    """Wait until Prometheus has every job; the first scrape follows within its interval."""
+
+    def waiting() -> list[str]:
+        health = probe.targets(stack.settings)
+        return [name for name in stack.names if health.get(name, "down") == "down"]
+
+    if names := _wait(stack, waiting, pids):
+        raise StackError(
+            f"Prometheus did not reach {', '.join(names)} within {_START_SECONDS} s:"
+            f" see {stack.settings.url('PROMETHEUS_PORT', '/targets')}"
+        )
+
+
+def _wait(stack: _Stack, waiting: Callable[[], list[str]], pids: dict[str, int]) -> list[str]:
+    """Wait until nothing is waited for, as long as every service lives; return what is left."""
+    deadline = time.monotonic() + _START_SECONDS
+    while left := waiting():
+        if time.monotonic() > deadline:
+            return left
+        _check_alive(stack, pids)
+        time.sleep(0.1)
+    return []
+
+
+def _check_alive(stack: _Stack, pids: dict[str, int]) -> None:
+    """Raise when a started service ended, even if supervisord has started it again."""
+    for name, process in stack.supervisor.processes().items():
+        if process.state == "STOPPED":  # its stage has not come
+            continue
+        if not process.up or pids.setdefault(name, process.pid) != process.pid:
+            raise StackError(f"{name} did not start; {_log_tail(process)}")
+
+
+def _log_tail(process: Process) -> str:
+    lines = process.log.read_text(errors="replace").splitlines() if process.log.exists() else []
+    return "\n  ".join([f"the end of {process.log}:", *lines[-_LOG_LINES:]])
+
+
+def _states(stack: _Stack) -> dict[str, str]:
+    """Return, per service, "ready" or what it is instead."""
+    processes = stack.supervisor.processes()
+    health = probe.targets(stack.settings)
+    return {name: _state(stack, processes[name], health.get(name)) for name in stack.names}
+
+
+def _state(stack: _Stack, process: Process, health: str | None) -> str:
+    if not process.up:
+        return process.state.lower()
+    if not probe.ready(stack.settings, service(process.name)):
+        return "not ready"
+    return "not scraped" if health == "down" else "ready"
+
+
+def _end(settings: Settings) -> None:
+    """Stop everything this stack started, and wait until it is gone."""
+    supervisor = Supervisor(settings.socket)
+    if supervisor.answers():
+        supervisor.shutdown()
+    else:  # supervisord was killed, or its socket removed with var/
+        _signal(settings, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while supervisor.answers() or started_by(setup.mark(settings)):
+        if time.monotonic() > deadline:
+            _signal(settings, signal.SIGKILL)
+        time.sleep(0.1)
+    shutil.rmtree(setup.metrics_directory(settings), ignore_errors=True)
+    settings.socket.unlink(missing_ok=True)
+
+
+def _signal(settings: Settings, number: signal.Signals) -> None:
+    for pid in started_by(setup.mark(settings)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:  # it ended meanwhile
+            continue
+
+
+def _say_without_grafana(names: Sequence[str]) -> None:
+    if "grafana" not in names:
+        print("Grafana is not on this machine: without it the dashboards are not shown")

@@ -1,0 +1,96 @@
+"""What the stack is told: the environment, then .env, then the services' own defaults."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The contract's ports; each name is also the variable that changes it.
+PORTS = {
+    "MODEL_PORT": 8000,
+    "MODEL_METRICS_PORT": 8001,
+    "PROMETHEUS_PORT": 9090,
+    "ALERTMANAGER_PORT": 9093,
+    "GRAFANA_PORT": 3000,
+    "LOCUST_PORT": 8089,
+    "LOCUST_METRICS_PORT": 9646,
+}
+
+# sun_path holds 104 bytes on macOS, 108 on Linux; supervisord adds a suffix while it binds.
+_LONGEST_SOCKET_PATH = 90
+
+
+class StackError(Exception):
+    """What keeps the stack from doing as it was told, in words for the person who told it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the commands need to know about this checkout."""
+
+    environment: Mapping[str, str]
+    ports: Mapping[str, int]
+    var: Path
+    """The directory that holds all the native stack writes; tests give each stack its own."""
+
+    @property
+    def key(self) -> str:
+        """Tell this stack's paths outside `var` from those of other checkouts."""
+        return hashlib.sha256(str(self.var).encode()).hexdigest()[:12]
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket on which this stack's supervisord answers."""
+        path = self.var / "run" / "supervisor.sock"
+        if len(str(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        return Path(tempfile.gettempdir()) / f"ml-monitoring-{self.key}.sock"
+
+    def url(self, port: str, path: str = "") -> str:
+        """Return the address of what listens on the port named `port`."""
+        return f"http://127.0.0.1:{self.ports[port]}{path}"
+
+
+def load_settings(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> Settings:
+    """Read .env below the environment: what is set in the shell wins."""
+    shell = os.environ if environ is None else environ
+    environment = {**read_env_file(root / ".env"), **shell}
+    var = Path(environment.get("STACK_VAR") or root / "var").resolve()
+    return Settings(environment, _ports(environment), var)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the KEY=value lines of a file as Compose reads them; none when there is no file."""
+    if not path.is_file():
+        return {}
+    lines = (line.strip().removeprefix("export ") for line in path.read_text().splitlines())
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): _unquoted(value.strip()) for key, _, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    quote = value[:1]
+    if quote and quote in "'\"" and (end := value.find(quote, 1)) > 0:
+        return value[1:end]
+    return value.partition(" #")[0].rstrip()
+
+
+def _ports(environment: Mapping[str, str]) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for name, default in PORTS.items():
+        port = _port(name, environment.get(name) or str(default))
+        if port in ports.values():
+            other = next(key for key, value in ports.items() if value == port)
+            raise StackError(f"{other} and {name} are both {port}: give one another port in .env")
+        ports[name] = port
+    return ports
+
+
+def _port(name: str, text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:  # noqa: PLR2004
+        raise StackError(f"{name}={text} is not a port: a number from 1 to 65535 is")
+    return int(text)

@@ -1,0 +1,163 @@
+"""What the native stack needs before it starts: free ports, programs, files, an environment."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tools.stack import programs
+from tools.stack.services import service
+from tools.stack.settings import ROOT, Settings, StackError, read_env_file
+
+
+def has_grafana(settings: Settings) -> bool:
+    """Tell whether there is a Grafana to start; the stack works without one."""
+    return programs.find("grafana", settings.environment) is not None
+
+
+def check_ports(settings: Settings, names: Iterable[str]) -> None:
+    """Raise when a port that these services need is taken."""
+    for name in names:
+        for variable in service(name).ports:
+            port = settings.ports[variable]
+            if _in_use(port):
+                raise StackError(
+                    f"port {port}, for {name}, is in use:"
+                    f" stop what uses it, or set {variable} in .env"
+                )
+
+
+def binaries(settings: Settings) -> dict[str, str]:
+    """Return the path of every program that is not Python, installing what must be there."""
+    needed = ("prometheus", "alertmanager")
+    missing = [name for name in needed if not programs.find(name, settings.environment)]
+    if missing:
+        programs.install(missing, settings.environment)
+    found = {name: programs.find(name, settings.environment) for name in (*needed, "grafana")}
+    return {f"{name.upper()}_BINARY": path or name for name, path in found.items()}
+
+
+def prepare(settings: Settings) -> None:
+    """Install what the lock names and train the example, where that has not been done."""
+    tasks = ["deps"] if settings.environment.get("MODEL_BUNDLE") else ["deps", "train"]
+    environment = {**settings.environment, "STACK_VAR": str(settings.var)}
+    if subprocess.run([ROOT / "task", *tasks], env=environment, check=False).returncode:
+        raise StackError(f"`./task {' '.join(tasks)}` failed; its own words are above")
+
+
+def write_files(settings: Settings, names: Sequence[str]) -> None:
+    """Write what the programs read, and make the directories they write to."""
+    for directory in ("run", "log", "prometheus/config/targets", "alertmanager/config", "grafana"):
+        (settings.var / directory).mkdir(parents=True, exist_ok=True)
+    metrics_directory(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _link(settings.var / "prometheus" / "config", "prometheus.yml", "rules")
+    _link(settings.var / "alertmanager" / "config", "alertmanager.yml")
+    _write_targets(settings, names)
+    note(settings).write_text(json.dumps({"ports": dict(settings.ports), "services": names}))
+
+
+def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str, str]:
+    """Return what supervisord and all its programs are started with."""
+    defaults: dict[str, str] = {}
+    for path in sorted(ROOT.glob("services/*/settings.env")):
+        defaults |= read_env_file(path)
+    return {
+        **defaults,
+        **_native_defaults(settings),
+        **settings.environment,
+        **binaries,
+        **{name: str(port) for name, port in settings.ports.items()},
+        "MODEL_BUNDLE": str(_bundle(settings)),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory(settings)),
+        "STACK_PYTHON": sys.executable,
+        "STACK_ROOT": str(ROOT),
+        "STACK_VAR": str(settings.var),
+        "STACK_SOCKET": str(settings.socket),
+        **dict([mark(settings).split("=", 1)]),
+    }
+
+
+def metrics_directory(settings: Settings) -> Path:
+    """Return where the model's workers keep their counters: in memory where there is a tmpfs."""
+    shm = Path("/dev/shm")  # noqa: S108
+    if os.access(shm, os.W_OK):
+        return shm / f"ml-monitoring-{settings.key}"
+    return settings.var / "run" / "metrics"
+
+
+def password_file(settings: Settings) -> Path:
+    """Return the file that holds the password of Grafana's admin."""
+    return settings.var / "grafana" / "admin-password"
+
+
+def note(settings: Settings) -> Path:
+    """Return the file that says with which ports and services the stack was started."""
+    return settings.var / "run" / "stack.json"
+
+
+def mark(settings: Settings) -> str:
+    """Return the line that the environment of this stack's processes holds, and of no others."""
+    return f"STACK_SUPERVISED_BY={settings.socket}"
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as client:
+        if client.connect_ex(("127.0.0.1", port)) == 0:
+            return True
+    with socket.socket() as server:
+        # Connections of a stack that has just ended may linger in TIME_WAIT.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _link(directory: Path, *names: str) -> None:
+    """Put the stack's one configuration beside what only this stack has."""
+    for name in names:
+        link = directory / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(ROOT / "prometheus" / name)
+
+
+def _write_targets(settings: Settings, names: Sequence[str]) -> None:
+    """Tell Prometheus where the jobs are on this machine."""
+    directory = settings.var / "prometheus" / "config" / "targets"
+    for old in directory.iterdir():
+        old.unlink()
+    for name in names:
+        target = {
+            "targets": [f"127.0.0.1:{settings.ports[service(name).metrics_port]}"],
+            "labels": {"job": name},
+        }
+        # JSON is YAML as well.
+        (directory / f"{name}.yml").write_text(json.dumps([target]) + "\n")
+
+
+def _native_defaults(settings: Settings) -> dict[str, str]:
+    """Return what differs from a container: addresses and paths of this machine."""
+    return {
+        "MODEL_HOST": "127.0.0.1",
+        "LOCUST_HOST": settings.url("MODEL_PORT"),
+        "LOCUST_WEB_HOST": "127.0.0.1",
+        "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
+        "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
+        "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),
+        "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+        "GF_SERVER_HTTP_PORT": str(settings.ports["GRAFANA_PORT"]),
+        "GF_PATHS_PROVISIONING": str(ROOT / "grafana" / "provisioning"),
+        "GF_PATHS_DATA": str(settings.var / "grafana"),
+        "GF_PATHS_LOGS": str(settings.var / "log" / "grafana"),
+        "GF_PATHS_PLUGINS": str(settings.var / "grafana" / "plugins"),
+        "GF_PATHS_HOME": programs.grafana_home(settings.environment),
+    }
+
+
+def _bundle(settings: Settings) -> Path:
+    given = settings.environment.get("MODEL_BUNDLE")
+    return ROOT / given if given else settings.var / "bundle"

@@ -1,0 +1,122 @@
+"""Talk to the supervisord of one checkout over its Unix socket."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import xmlrpc.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.stack.settings import StackError
+
+
+@dataclass(frozen=True)
+class Process:
+    """What supervisord says of one program."""
+
+    name: str
+    state: str
+    pid: int
+    log: Path
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs, or is on its way."""
+        return self.state in ("STARTING", "RUNNING")
+
+
+class Supervisor:
+    """The supervisord that listens on `path`, if one does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(path))
+
+    def answers(self) -> bool:
+        """Tell whether a supervisord listens."""
+        try:
+            self._call("getPID")
+        except OSError:
+            return False
+        return True
+
+    def launch(self, configuration: Path, environment: Mapping[str, str]) -> None:
+        """Start a supervisord that outlives this process and its terminal."""
+        started = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", configuration],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if started.returncode:
+            raise StackError(f"supervisord did not start: {_last_line(started.stderr)}")
+
+    def processes(self) -> dict[str, Process]:
+        """Return every program by name."""
+        return {
+            info["name"]: Process(
+                info["name"], info["statename"], info["pid"], Path(info["stdout_logfile"])
+            )
+            for info in self._call("getAllProcessInfo")
+        }
+
+    def start(self, name: str) -> None:
+        """Start a program without waiting for it."""
+        try:
+            self._call("startProcess", name, False)  # noqa: FBT003
+        except xmlrpc.client.Fault as fault:
+            raise StackError(f"{name} cannot be started: {fault.faultString}") from fault
+
+    def shutdown(self) -> None:
+        """Stop every program, then supervisord itself; returns at once."""
+        self._call("shutdown")
+
+    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
+        return getattr(self._proxy.supervisor, method)(*arguments)
+
+
+def started_by(mark: str) -> list[int]:
+    """Return the live processes whose environment at their start held the line `mark`.
+
+    Empty where there is no /proc (macOS): what a killed supervisord leaves there is not found.
+    """
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (entry / "environ").read_bytes()
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+        if os.fsencode(mark) in environment.split(b"\0"):
+            found.append(int(entry.name))
+    return found
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ANN401
+        return _UnixConnection(host, self._path)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, host: str, path: Path) -> None:
+        super().__init__(host, timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
