@@ -1,0 +1,190 @@
+"""Grafana's dashboards as tests see them: every panel, every query, and the names in PromQL."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+GRAFANA = ROOT / "grafana"
+DASHBOARDS = GRAFANA / "provisioning" / "dashboards"
+
+Json = dict[str, Any]
+
+# The label sets of DESIGN's families and of what Prometheus adds; every series also has TARGET.
+TARGET = {"job", "instance"}
+MODEL = {"model", "version"}
+SIGNAL = MODEL | {"feature"}
+CONTRACT: Mapping[str, set[str]] = {
+    "http_requests_total": {"handler", "method", "status"},
+    "http_request_duration_seconds": {"handler", "method", "status"},
+    "http_request_size_bytes": {"handler", "method", "status"},
+    "http_response_size_bytes": {"handler", "method", "status"},
+    "http_requests_inprogress": {"handler", "method"},
+    "model_info": MODEL | {"algorithm", "task", "trained_at"},
+    "model_predictions_total": MODEL,
+    "model_prediction_value": MODEL,
+    "model_inference_seconds": MODEL,
+    "model_feature_bin_total": SIGNAL | {"bin"},
+    "model_feature_reference_ratio": SIGNAL | {"bin", "range"},
+    "model_feature_reference_rows": SIGNAL,
+    "model_feature_zscore_sum_total": SIGNAL | {"sign"},
+    "model_feature_zscore_squared_sum_total": SIGNAL,
+    "model_feature_out_of_range_total": SIGNAL | {"side"},
+    "model_input_rejected_total": MODEL | {"field", "reason"},
+    "model_monitoring_failures_total": MODEL,
+    "locust_requests_total": {"method", "name"},
+    "locust_failures_total": {"method", "name", "reason"},
+    "locust_response_time_seconds": {"method", "name"},
+    "locust_traffic_info": {"scenario", "rows", "seed"},
+    "locust_users": set(),
+    "up": set(),
+    "scrape_duration_seconds": set(),
+    "ALERTS": SIGNAL | {"alertname", "alertstate", "severity", "handler", "field"},
+    "ALERTS_FOR_STATE": SIGNAL | {"alertname", "severity", "handler", "field"},
+}
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_MATCHERS = re.compile(r"\{([^}]*)\}")
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+_RANGE = re.compile(r"\[([^\]]*)\]")
+_OFFSET = re.compile(r"\boffset\s+\w+")
+_NAME = re.compile(r"(?<![\w:.])([a-zA-Z_:][\w:]*)(?!\s*\(|[\w:])")
+_SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
+_LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
+_WORDS = {"and", "or", "unless", "bool", "inf", "nan", "by", "without", "on", "ignoring"}
+_SERIES_SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One PromQL expression of a dashboard, and where it stands."""
+
+    dashboard: str
+    panel: str
+    ref: str
+    expr: str
+    instant: bool = False
+    legend: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.dashboard}: {self.panel}: {self.ref}"
+
+    def substituted(self, values: Mapping[str, str]) -> str:
+        """Return the expression with each $name of `values` replaced, as Grafana would."""
+        return substitute(self.expr, values)
+
+
+def substitute(text: str, values: Mapping[str, str]) -> str:
+    """Return `text` with each $name of `values` replaced, longest names first."""
+    for name in sorted(values, key=len, reverse=True):
+        text = text.replace(f"${name}", values[name])
+    return text
+
+
+def dashboard_files() -> list[Path]:
+    """Return the dashboards' files."""
+    return sorted(DASHBOARDS.glob("*.json"))
+
+
+@cache
+def dashboard(stem: str) -> Json:
+    """Return a dashboard by its file's name without .json."""
+    loaded: Json = json.loads((DASHBOARDS / f"{stem}.json").read_text("utf-8"))
+    return loaded
+
+
+def panels(board: Json) -> Iterator[Json]:
+    """Yield every panel, rows and what collapsed rows hold included."""
+    for panel in board["panels"]:
+        yield panel
+        yield from panel.get("panels", ())
+
+
+def panel_queries() -> list[Query]:
+    """Return what the panels of all dashboards ask."""
+    return [
+        Query(
+            path.stem,
+            panel["title"],
+            target["refId"],
+            target["expr"],
+            instant=target.get("instant", False),
+            legend=target.get("legendFormat"),
+        )
+        for path in dashboard_files()
+        for panel in panels(dashboard(path.stem))
+        for target in panel.get("targets", ())
+    ]
+
+
+def annotation_queries() -> list[Query]:
+    """Return what the annotations of all dashboards ask."""
+    return [
+        Query(path.stem, f"annotation {each['name']}", "A", each["expr"])
+        for path in dashboard_files()
+        for each in dashboard(path.stem)["annotations"]["list"]
+    ]
+
+
+def variable_queries() -> list[Query]:
+    """Return the selectors whose label values the variables of all dashboards offer."""
+    return [
+        Query(path.stem, f"variable {each['name']}", label, selector)
+        for path in dashboard_files()
+        for each in dashboard(path.stem)["templating"]["list"]
+        for selector, label in [label_values(each)]
+    ]
+
+
+def label_values(variable: Json) -> tuple[str, str]:
+    """Return the selector and the label whose values a variable offers."""
+    selector, _, label = variable["query"]["query"].removeprefix("label_values(").rpartition(",")
+    return selector, label.removesuffix(")").strip()
+
+
+def metric_names(expr: str) -> set[str]:
+    """Return the names of the series that an expression reads."""
+    for pattern in (_STRING, _MATCHERS, _GROUPING, _RANGE, _OFFSET):
+        expr = pattern.sub(" ", expr)
+    return {name for name in _NAME.findall(expr) if name.lower() not in _WORDS}
+
+
+def matched_labels(expr: str) -> dict[str, set[str]]:
+    """Return the labels that an expression's selectors match on, per series name."""
+    found: dict[str, set[str]] = {}
+    for name, matchers in _SELECTOR.findall(expr):
+        found.setdefault(name, set()).update(_LABEL.findall(_STRING.sub("", matchers)))
+    return found
+
+
+def ranges(expr: str) -> list[str]:
+    """Return the range selectors' durations."""
+    return _RANGE.findall(_STRING.sub("", expr))
+
+
+def known_labels(series: str) -> set[str] | None:
+    """Return the labels a series of the contract may have, or None for an unknown one."""
+    if series in recorded_series():
+        return TARGET | SIGNAL | {"bin"}
+    family = series if series in CONTRACT else _SERIES_SUFFIX.sub("", series)
+    if family not in CONTRACT:
+        return None
+    return CONTRACT[family] | TARGET | ({"le"} if series.endswith("_bucket") else set())
+
+
+@cache
+def recorded_series() -> frozenset[str]:
+    """Return the names that the recording rules of prometheus/rules give."""
+    return frozenset(
+        rule["record"]
+        for path in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    )
