@@ -40,7 +40,9 @@ class Supervisor:
         """Tell whether a supervisord listens."""
         try:
             self._call("getPID")
-        except OSError:
+        except xmlrpc.client.Fault:  # it is shutting down
+            return True
+        except (OSError, http.client.HTTPException):
             return False
         return True
 
@@ -55,7 +57,7 @@ class Supervisor:
             check=False,
         )
         if started.returncode:
-            raise StackError(f"supervisord did not start: {_last_line(started.stderr)}")
+            raise StackError(f"supervisord did not start: {_complaint(started.stderr)}")
 
     def processes(self) -> dict[str, Process]:
         """Return every program by name."""
@@ -117,6 +119,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _complaint(text: str) -> str:
+    """Return what supervisord says is wrong, without the list of all it could expand."""
+    lines = text.replace("Available names:", "\n").splitlines()
+    return next((line for line in lines if line.startswith("Error")), "it said nothing").strip()
