@@ -8,17 +8,23 @@ from fastapi_offline import FastAPIOffline
 
 from bundle.load import load_bundle
 from bundle.manifest import PREDICTION
+from serving.answers import Answers
+from serving.feedback import Feedback
+from serving.feedback_metrics import FeedbackMetrics
 from serving.inputs import Inputs
 from serving.instrumentation import instrument
 from serving.metrics import ModelMetrics
 from serving.prediction_id import Signer
 from serving.predictor import Predictor
-from serving.routes import Service, add_error_handlers, create_router
+from serving.routes import create_router
+from serving.routes.body import add_error_handlers
+from serving.service import Service
 from serving.settings import Settings, read_settings, split_keys
 
 log = logging.getLogger(__name__)
 
-PREDICT_ROUTES = ("/predict", "/predict/batch")
+COUNTED_ROUTES = ("/predict", "/predict/batch", "/feedback")
+_DAY = 86_400
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -31,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=manifest.version,
         description=f"Predicts {manifest.target.name}: {manifest.target.description}.",
     )
-    instrument(app, settings.metrics_dir, PREDICT_ROUTES)
+    instrument(app, settings.metrics_dir, COUNTED_ROUTES)
     add_error_handlers(app, service.metrics)
     app.include_router(create_router(service))
     log.info("ready", extra={"model": manifest.name, "version": manifest.version})
@@ -46,11 +52,14 @@ def create_service(settings: Settings) -> Service:
     # The first call of an estimator is the slowest: let it be nobody's.
     means = [each.mean for each in manifest.reference if each.name != PREDICTION]
     bundle.estimator.predict(np.array([means]))
+    signer = Signer(split_keys(settings.prediction_keys), manifest.name, manifest.version)
+    feedback_metrics = FeedbackMetrics(manifest, settings.metrics_dir)
     return Service(
         manifest=manifest,
         inputs=Inputs(manifest),
         metrics=metrics,
         predictor=Predictor(bundle.estimator, metrics),
-        signer=Signer(split_keys(settings.prediction_keys), manifest.version),
+        answers=Answers(manifest, signer),
+        feedback=Feedback(manifest, signer, feedback_metrics, settings.feedback_max_days * _DAY),
         max_body_bytes=settings.max_body_bytes,
     )

@@ -17,6 +17,7 @@ class FactsCollector(Collector):
             _reference_ratios(manifest),
             _reference_rows(manifest),
             _validation(manifest),
+            _expected_errors(manifest),
         ]
 
     def collect(self) -> Iterable[Metric]:
@@ -70,4 +71,16 @@ def _validation(manifest: Manifest) -> Metric:
         family.add_metric(
             (manifest.name, manifest.version, statistic), getattr(promised, statistic)
         )
+    return family
+
+
+def _expected_errors(manifest: Manifest) -> Metric:
+    family = _family(
+        "model_prediction_bin_absolute_error",
+        "Mean |prediction - actual| of cross-validation in each bin of the prediction.",
+        "bin",
+    )
+    for bin_ in manifest.reference[-1].bins:
+        if bin_.absolute_error is not None:
+            family.add_metric((manifest.name, manifest.version, bin_.bin), bin_.absolute_error)
     return family

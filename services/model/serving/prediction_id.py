@@ -37,8 +37,8 @@ class PredictionId(NamedTuple):
 class Signer:
     """Signs with the first of its keys and accepts ids of all of them, so that keys can rotate."""
 
-    def __init__(self, keys: Sequence[bytes], version: str) -> None:
-        self._keyed = [blake2b(key=_key(key), digest_size=_TAG_BYTES) for key in keys]
+    def __init__(self, keys: Sequence[bytes], model: str, version: str) -> None:
+        self._keyed = [blake2b(key=_key(key, model), digest_size=_TAG_BYTES) for key in keys]
         self._version = version.encode()
         self._pool = b""
         self._next = 0
@@ -66,9 +66,9 @@ class Signer:
         return self._pool[self._next - _NONCE_BYTES : self._next]
 
 
-def _key(secret: bytes) -> bytes:
-    """Return a key of BLAKE2b's size from a secret of any size."""
-    return blake2b(secret, digest_size=32, person=b"prediction-id").digest()
+def _key(secret: bytes, model: str) -> bytes:
+    """Return a key of BLAKE2b's size; another model's, were it to share the secret, is another."""
+    return blake2b(model.encode(), key=blake2b(secret).digest(), digest_size=32).digest()
 
 
 def _tag(keyed: "blake2b", payload: bytes) -> bytes:

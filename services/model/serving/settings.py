@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="Largest request body; a larger one is answered 413")
     ] = 2_000_000
+    feedback_max_days: Annotated[
+        int, Field(ge=1, description="Days after which a label is refused as expired")
+    ] = 365
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
     ] = "info"

@@ -1,0 +1,112 @@
+"""Labels that come late: a prediction's id and the true value become counters of realized error.
+
+No database: the id carries what was predicted, when and by which version. A duplicate is refused by
+the worker that has seen it, among its last 100,000 labels; one sent to another worker, or after a
+restart, counts twice.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from bundle.manifest import Manifest
+from serving.feedback_metrics import FeedbackMetrics
+from serving.inputs import MAX_ROWS, body_error
+from serving.prediction_id import InvalidIdError, PredictionId, Signer
+
+REMEMBERED = 100_000
+
+
+class Label(msgspec.Struct):
+    """The true value of one prediction."""
+
+    prediction_id: str
+    actual: float
+
+
+class Rejection(NamedTuple):
+    """Why a label was not counted."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What labels are accepted: the target's range, and the age in seconds."""
+
+    minimum: float
+    maximum: float
+    max_age: float
+
+
+class Feedback:
+    """Checks and counts labels. Not for use by several threads."""
+
+    def __init__(
+        self, manifest: Manifest, signer: Signer, metrics: FeedbackMetrics, max_age: float
+    ) -> None:
+        target = manifest.target
+        self._limits = Limits(
+            minimum=-np.inf if target.minimum is None else target.minimum,
+            maximum=np.inf if target.maximum is None else target.maximum,
+            max_age=max_age,
+        )
+        self._signer = signer
+        self._metrics = metrics
+        self._seen: dict[bytes, None] = {}
+
+    def accept(self, item: Any, now: float) -> Rejection | None:  # noqa: ANN401 anything a client sent
+        """Count one label sent at `now` (seconds since 1970); return why where it is refused."""
+        checked = self._check(item, now)
+        if isinstance(checked, Rejection):
+            self._metrics.reject(checked.reason)
+            return checked
+        label, prediction = checked
+        self._remember(prediction.nonce)
+        self._metrics.record(prediction, label.actual, max(0.0, now - prediction.time))
+        return None
+
+    def _check(self, item: Any, now: float) -> tuple[Label, PredictionId] | Rejection:  # noqa: ANN401
+        try:
+            label = msgspec.convert(item, Label)
+        except (msgspec.ValidationError, OverflowError) as error:
+            return Rejection("malformed", str(error))
+        if not self._limits.minimum <= label.actual <= self._limits.maximum:
+            return Rejection("malformed", "`actual` is outside the target's range")
+        try:
+            prediction = self._signer.read(label.prediction_id)
+        except InvalidIdError as error:
+            return Rejection("unknown", f"`prediction_id` is {error}")
+        if now - prediction.time > self._limits.max_age:
+            return Rejection("expired", "`prediction_id` is too old")
+        if prediction.nonce in self._seen:
+            return Rejection("duplicate", "this prediction has its label already")
+        return label, prediction
+
+    def _remember(self, nonce: bytes) -> None:
+        if len(self._seen) >= REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        self._seen[nonce] = None
+
+
+def decode(body: bytes) -> list[Any]:
+    """Return the labels of a body: one object, or a list of at most 1,000, not yet checked.
+
+    Raises InvalidInputError.
+    """
+    try:
+        items = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise body_error("malformed", f"The body is not JSON: {error}") from None
+    if isinstance(items, dict):
+        items = [items]
+    if not isinstance(items, list):
+        raise body_error("type", "Send an object with prediction_id and actual, or a list of them")
+    if not items:
+        raise body_error("empty", "The list is empty")
+    if len(items) > MAX_ROWS:
+        raise body_error("too_many", f"More than {MAX_ROWS} labels")
+    return items
