@@ -40,7 +40,7 @@ stand_in() {
   done < <(registry_environment)
   for setting in "LABEL $label=$fingerprint" "$@"; do changes+=(--change "$setting"); done
   mapfile -t source < <(.ci/trixie-sources.sh)
-  mmdebstrap --quiet --variant=essential --include="ca-certificates,$packages" \
+  mmdebstrap --quiet --variant=apt --include="ca-certificates,$packages" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --customize-hook="cp $ca_bundle \"\$1$ca_bundle\"" \
     --customize-hook="if [ -f /etc/pip.conf ]; then cp /etc/pip.conf \"\$1/etc\"; fi" \
