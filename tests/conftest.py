@@ -1,8 +1,12 @@
 """The directory a test lies in is its tier, and the tier is its marker."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from bundle.manifest import Manifest
 
 TESTS = Path(__file__).parent
 
@@ -11,3 +15,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test with its tier."""
     for item in items:
         item.add_marker(item.path.relative_to(TESTS).parts[0])
+
+
+@pytest.fixture(scope="session")
+def wine_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the example's bundle, once for all tests; they only read it."""
+    from wine_quality.train import train  # noqa: PLC0415 pandas, for those who need it
+
+    directory = tmp_path_factory.mktemp("bundle") / "wine"
+    train(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def wine(wine_bundle: Path) -> "Manifest":
+    """Return what the example's bundle says."""
+    from bundle.load import load_manifest  # noqa: PLC0415 scikit-learn, likewise
+
+    return load_manifest(wine_bundle)

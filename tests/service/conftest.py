@@ -1,0 +1,110 @@
+"""The running programs of the service tier."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.model import Model, running_model
+from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
+from wine_quality.data import TARGET, Row, rows, split
+
+# A "minute" of the recording rules: short, and still several scrapes long on a busy machine.
+MINUTE_SECONDS = 5
+PAUSE_SECONDS = 0.05
+
+StartModel = Callable[..., AbstractContextManager[Model]]
+
+
+@pytest.fixture(scope="session")
+def held_out() -> list[Row]:
+    """Return the red rows that nothing was trained on, their target included."""
+    return split(rows("red"))[1]
+
+
+@pytest.fixture(scope="session")
+def red_inputs(held_out: list[Row]) -> list[Row]:
+    """Return the held-out red rows as requests."""
+    return [without_target(row) for row in held_out]
+
+
+@pytest.fixture(scope="session")
+def white_inputs() -> list[Row]:
+    """Return every white row as a request."""
+    return [without_target(row) for row in rows("white")]
+
+
+@pytest.fixture(scope="session")
+def live_prometheus(
+    wine_bundle: Path, red_inputs: list[Row], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Yield the URL of a Prometheus that records every series of a model under steady traffic."""
+    directory = tmp_path_factory.mktemp("live")
+    with (
+        running_model(wine_bundle, directory) as model,
+        running_prometheus(
+            directory,
+            {"model": [model.metrics_url]},
+            hurried(RULES, directory / "rules", MINUTE_SECONDS),
+        ) as prometheus,
+        _traffic(model, red_inputs),
+    ):
+        _wait_for_verdicts(prometheus)
+        yield prometheus.url
+
+
+@pytest.fixture(scope="session")
+def start_model(wine_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> StartModel:
+    """Return what starts a service of one's own; settings are its environment variables."""
+
+    def start(**settings: str) -> AbstractContextManager[Model]:
+        return running_model(wine_bundle, tmp_path_factory.mktemp("model"), **settings)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def model(start_model: StartModel) -> Iterator[Model]:
+    """Run a service for the tests of one module, that none of them harms."""
+    with start_model() as model:
+        yield model
+
+
+def without_target(row: Row) -> Row:
+    """Return a row's features."""
+    return {name: value for name, value in row.items() if name != TARGET}
+
+
+@contextmanager
+def _traffic(model: Model, inputs: list[Row]) -> Iterator[None]:
+    """Send every row at once, and then go on steadily, with now and then a refused one."""
+    stop = threading.Event()
+
+    def go_on() -> None:
+        with httpx.Client(base_url=model.url) as client:
+            for number in count():
+                if stop.wait(PAUSE_SECONDS):
+                    return
+                row = inputs[number % len(inputs)]
+                client.post("/predict", json=row if number % 50 else {**row, "ph": -1})
+
+    httpx.post(f"{model.url}/predict/batch", json={"instances": inputs}).raise_for_status()
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait_for_verdicts(prometheus: Prometheus) -> None:
+    def told() -> bool:
+        verdicts = prometheus.by_label("model_feature:verdict:1h", "feature")
+        return len(verdicts) == 12 and -1 not in verdicts.values()
+
+    prometheus.program.until(told, "a verdict on each of the 12 signals is recorded")

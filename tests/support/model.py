@@ -1,0 +1,120 @@
+"""The real model service: gunicorn, its workers and its metrics server, on free ports."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.machine import free_port
+from tests.support.processes import Program, alive, running
+
+SERVICE = Path(__file__).parents[2] / "services" / "model"
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A running service."""
+
+    program: Program
+    url: str
+    metrics_url: str
+    metrics_dir: Path
+    workers: int
+
+    def scrape(self) -> Samples:
+        """Return every sample of one scrape by (name, labels)."""
+        return parse(httpx.get(self.metrics_url).raise_for_status().text)
+
+    def pids(self) -> set[int]:
+        """Return the workers that have said that they are ready, and live."""
+        said = (json.loads(line) for line in self.program.output().splitlines() if line[:1] == "{")
+        return {
+            line["process"]
+            for line in said
+            if line["message"] == "ready" and alive(line["process"])
+        }
+
+    def wait_until_ready(self) -> set[int]:
+        """Return the workers' pids once all of them serve, and the metrics too."""
+
+        def ready() -> set[int] | None:
+            httpx.get(self.metrics_url).raise_for_status()
+            httpx.get(f"{self.url}/readyz").raise_for_status()
+            pids = self.pids()
+            return pids if len(pids) == self.workers else None
+
+        return self.program.until(ready, f"{self.workers} workers are ready")
+
+    def wait_for_replacement(self, pid: int) -> set[int]:
+        """Return the workers' pids once worker `pid` is gone and another serves in its place."""
+        self.program.until(lambda: not alive(pid), f"worker {pid} is gone")
+        return self.wait_until_ready()
+
+
+def start_model(bundle: Path, directory: Path, **settings: str) -> Model:
+    """Start the service; its metrics and its log lie in `directory`.
+
+    `settings` are environment variables, MODEL_WORKERS for instance.
+    """
+    given = {
+        "MODEL_BUNDLE": str(bundle),
+        "MODEL_PORT": str(free_port()),
+        "MODEL_METRICS_PORT": str(free_port()),
+        "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
+        "MODEL_WORKERS": "2",
+    } | settings
+    return Model(
+        Program([sys.executable, "entrypoint.py"], directory / "model.log", cwd=SERVICE, env=given),
+        f"http://127.0.0.1:{given['MODEL_PORT']}",
+        f"http://127.0.0.1:{given['MODEL_METRICS_PORT']}/metrics",
+        Path(given["PROMETHEUS_MULTIPROC_DIR"]),
+        int(given["MODEL_WORKERS"]),
+    )
+
+
+@contextmanager
+def running_model(bundle: Path, directory: Path, **settings: str) -> Iterator[Model]:
+    """Start the service, wait until every worker serves, and stop it at the end of the block."""
+    model = start_model(bundle, directory, **settings)
+    with running(model.program):
+        model.wait_until_ready()
+        yield model
+
+
+def parse(text: str) -> Samples:
+    """Return the samples of a text exposition; no series may come twice."""
+    samples: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in samples, f"{key} comes twice"
+            samples[key] = sample.value
+    return samples
+
+
+def select(samples: Samples, name: str, **labels: str) -> dict[frozenset[tuple[str, str]], float]:
+    """Return the samples `name` that have these labels, by all of their labels."""
+    return {
+        key[1]: value
+        for key, value in samples.items()
+        if key[0] == name and key[1] >= frozenset(labels.items())
+    }
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    """Return the sum of the samples `name` that have these labels; there must be one."""
+    found = select(samples, name, **labels)
+    assert found, f"no series {name}{labels}"
+    return sum(found.values())
+
+
+def by_label(samples: Samples, name: str, label: str, **labels: str) -> Mapping[str, float]:
+    """Return the samples `name` that have these labels by the value of one more label."""
+    return {dict(key)[label]: value for key, value in select(samples, name, **labels).items()}
