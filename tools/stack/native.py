@@ -15,10 +15,9 @@ from tools.stack.supervisor import Process, Supervisor, started_by
 
 CONFIGURATION = ROOT / "native" / "supervisord.conf"
 
-# Each stage waits for the one before. locust must not count a model that is still loading as
-# errors, and Prometheus, started last, finds every target up at its first scrape: one that
-# fails is repeated only after the scrape interval.
-_STAGES = (("model", "alertmanager", "grafana"), ("locust",), ("prometheus",))
+# Each stage waits for the one before: locust must not count a model that is still loading as
+# errors, and Prometheus' first scrape must not find one, since the next is an interval away.
+_STAGES = (("model", "alertmanager", "grafana"), ("locust", "prometheus"))
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 _LOG_LINES = 15
@@ -79,7 +78,7 @@ def status(settings: Settings) -> bool:
         )
     )
     if "grafana" in stack.names:
-        print(f"Grafana: user admin, password {setup.password_file(settings).read_text().strip()}")
+        print(f"Grafana: user admin, password {_grafana_password(settings)}")
     _say_without_grafana(stack.names)
     return set(states.values()) == {"ready"}
 
@@ -225,6 +224,12 @@ def _signal(settings: Settings, number: signal.Signals) -> None:
             os.kill(pid, number)
         except ProcessLookupError:  # it ended meanwhile
             continue
+
+
+def _grafana_password(settings: Settings) -> str:
+    if settings.environment.get("GF_SECURITY_ADMIN_PASSWORD"):
+        return "as given in GF_SECURITY_ADMIN_PASSWORD"
+    return setup.password_file(settings).read_text().strip()
 
 
 def _say_without_grafana(names: Sequence[str]) -> None:

@@ -18,21 +18,23 @@ _DEBIAN = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"
 _PLACES = "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/usr/share/grafana/bin"
 
 
+def variable(program: str) -> str:
+    """Return the environment variable that names another binary for a program."""
+    return f"{program.upper()}_BINARY"
+
+
 def find(program: str, environment: Mapping[str, str]) -> str | None:
-    """Return the path of a program: what <PROGRAM>_BINARY names, else from PATH."""
-    if given := environment.get(f"{program.upper()}_BINARY"):
+    """Return the path of a program: the one its variable names, else one from PATH."""
+    if given := environment.get(variable(program)):
         return shutil.which(given)
     path = os.pathsep.join(filter(None, (environment.get("PATH"), _PLACES)))
     return next(filter(None, (shutil.which(name, path=path) for name in _NAMES[program])), None)
 
 
 def grafana_home(environment: Mapping[str, str]) -> str:
-    """Return the directory of Grafana's own files, as its archive, Debian or brew lays them out."""
-    binary = Path(find("grafana", environment) or "").resolve()
-    prefixes = (
-        (binary.parents[1:2], [binary.parents[1] / "share" / "grafana"]) if binary.name else ()
-    )
-    homes = [*(home for found in prefixes for home in found), Path("/usr/share/grafana")]
+    """Return the directory of Grafana's own files, as its archive, brew or Debian lays them out."""
+    binary = Path(find("grafana", environment) or "/usr/sbin/grafana").resolve()
+    homes = (binary.parents[1], binary.parents[1] / "share" / "grafana")
     return str(next((home for home in homes if (home / "conf").is_dir()), homes[-1]))
 
 

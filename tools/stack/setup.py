@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,11 +34,15 @@ def check_ports(settings: Settings, names: Iterable[str]) -> None:
 def binaries(settings: Settings) -> dict[str, str]:
     """Return the path of every program that is not Python, installing what must be there."""
     needed = ("prometheus", "alertmanager")
+    for variable in map(programs.variable, needed):
+        given = settings.environment.get(variable)
+        if given and not shutil.which(given):
+            raise StackError(f"{variable}={given}: there is no such program")
     missing = [name for name in needed if not programs.find(name, settings.environment)]
     if missing:
         programs.install(missing, settings.environment)
     found = {name: programs.find(name, settings.environment) for name in (*needed, "grafana")}
-    return {f"{name.upper()}_BINARY": path or name for name, path in found.items()}
+    return {programs.variable(name): path or name for name, path in found.items()}
 
 
 def prepare(settings: Settings) -> None:
@@ -50,12 +55,13 @@ def prepare(settings: Settings) -> None:
 
 def write_files(settings: Settings, names: Sequence[str]) -> None:
     """Write what the programs read, and make the directories they write to."""
-    for directory in ("run", "log", "prometheus/config/targets", "alertmanager/config", "grafana"):
+    for directory in ("run", "log", "prometheus/config/targets", "grafana"):
         (settings.var / directory).mkdir(parents=True, exist_ok=True)
     metrics_directory(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
-    _link(settings.var / "prometheus" / "config", "prometheus.yml", "rules")
-    _link(settings.var / "alertmanager" / "config", "alertmanager.yml")
+    for name in ("prometheus.yml", "rules"):
+        _link(settings.var / "prometheus" / "config" / name, ROOT / "prometheus" / name)
     _write_targets(settings, names)
+    _configure_alertmanager(settings)
     note(settings).write_text(json.dumps({"ports": dict(settings.ports), "services": names}))
 
 
@@ -76,7 +82,6 @@ def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str
         "STACK_ROOT": str(ROOT),
         "STACK_VAR": str(settings.var),
         "STACK_SOCKET": str(settings.socket),
-        **dict([mark(settings).split("=", 1)]),
     }
 
 
@@ -100,7 +105,7 @@ def note(settings: Settings) -> Path:
 
 def mark(settings: Settings) -> str:
     """Return the line that the environment of this stack's processes holds, and of no others."""
-    return f"STACK_SUPERVISED_BY={settings.socket}"
+    return f"STACK_SOCKET={settings.socket}"
 
 
 def _in_use(port: int) -> bool:
@@ -117,12 +122,24 @@ def _in_use(port: int) -> bool:
     return False
 
 
-def _link(directory: Path, *names: str) -> None:
-    """Put the stack's one configuration beside what only this stack has."""
-    for name in names:
-        link = directory / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(ROOT / "prometheus" / name)
+def _link(link: Path, target: Path) -> None:
+    """Put the one configuration of all stacks where only this stack reads it."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _configure_alertmanager(settings: Settings) -> None:
+    """Send alerts to Slack as well where SLACK_WEBHOOK_FILE names a file with the address."""
+    directory = settings.var / "alertmanager"
+    given = settings.environment.get("SLACK_WEBHOOK_FILE")
+    name = "alertmanager.slack.yml" if given else "alertmanager.yml"
+    _link(directory / "config" / "alertmanager.yml", ROOT / "prometheus" / name)
+    if given:
+        secret = ROOT / Path(given).expanduser()
+        if not secret.is_file():
+            raise StackError(f"SLACK_WEBHOOK_FILE={given}: there is no such file")
+        _link(directory / "secrets" / "slack_webhook_url", secret)
 
 
 def _write_targets(settings: Settings, names: Sequence[str]) -> None:
@@ -145,6 +162,7 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "MODEL_HOST": "127.0.0.1",
         "LOCUST_HOST": settings.url("MODEL_PORT"),
         "LOCUST_WEB_HOST": "127.0.0.1",
+        "LOCUST_METRICS_HOST": "127.0.0.1",
         "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
         "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
         "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),

@@ -1,0 +1,1 @@
+"""What a person runs against a checkout or a running stack."""
