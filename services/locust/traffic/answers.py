@@ -1,0 +1,42 @@
+"""What is wrong with an answer, if anything."""
+
+import json
+import math
+
+from traffic.scenarios import FEEDBACK, Action
+from wine_quality.data import TARGET
+
+# Every complaint begins with one of these, and they are the `reason` of the exported failures.
+UNREACHABLE = "unreachable"
+UNEXPECTED_STATUS = "unexpected_status"
+UNEXPECTED_ANSWER = "unexpected_answer"
+
+
+def complaint(action: Action, status: int, body: bytes | None) -> str | None:
+    """Return why this answer (status 0: none came) is a failure, None when it is as it should be.
+
+    The wording depends on nothing but the status: locust keeps every distinct one.
+    """
+    if status == 0:
+        return f"{UNREACHABLE}: no answer"
+    if status != action.status:
+        return f"{UNEXPECTED_STATUS}: {status} instead of {action.status}"
+    if action.actual is not None and not _is_finite_number(decoded(body).get(TARGET)):
+        return f"{UNEXPECTED_ANSWER}: {TARGET} is not a finite number"
+    # A list is answered 200 when at least one of its labels counts.
+    if action.path == FEEDBACK and decoded(body).get("rejected") != 0:
+        return f"{UNEXPECTED_ANSWER}: labels were rejected"
+    return None
+
+
+def decoded(body: bytes | None) -> dict[str, object]:
+    """Return the JSON object in a body, empty where there is none."""
+    try:
+        answer = json.loads(body or b"")
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,66 @@
+"""One simulated client: what it asks, when, and what it makes of the answers."""
+
+from random import Random
+
+from traffic.answers import UNEXPECTED_ANSWER, complaint, decoded
+from traffic.labels import Labels
+from traffic.rows import Wines, shuffled
+from traffic.scenarios import SCENARIOS, Action, feedback
+from traffic.settings import Settings
+
+
+class Client:
+    """Client `number` of a process; the settings' seed determines all of its requests.
+
+    Times are seconds since the start of the test.
+    """
+
+    def __init__(self, settings: Settings, process: int, number: int) -> None:
+        seed = f"{settings.seed}/{process}/{number}"
+        self._rng = Random(seed)  # noqa: S311 simulation
+        self.phase = self._rng.random()
+        mix = SCENARIOS[settings.scenario]
+        deck = [make for make, weight in mix.items() for _ in range(weight)]
+        self._makers = shuffled(deck, self._rng)
+        self._wines = Wines(settings.rows, settings.gradual_seconds, self._rng)
+        # A source of their own, so that what is asked does not depend on what is answered.
+        self._labels = Labels(
+            share=settings.label_share,
+            delay=settings.label_delay_seconds,
+            shift=settings.label_shift,
+            rng=Random(f"{seed}/labels"),  # noqa: S311 simulation
+        )
+
+    def next(self, elapsed: float) -> Action:
+        """Return what is to be asked now."""
+        if labels := self._labels.due(elapsed):
+            return feedback(labels)
+        return next(self._makers)(self._wines.next(elapsed), self._rng)
+
+    def answered(
+        self, action: Action, status: int, body: bytes | None, elapsed: float
+    ) -> str | None:
+        """Take in an answer; return what is wrong with it, None when nothing is."""
+        wrong = complaint(action, status, body)
+        if wrong is None and action.actual is not None and self._labels.share > 0:
+            prediction_id = decoded(body).get("prediction_id")
+            if not isinstance(prediction_id, str):
+                return f"{UNEXPECTED_ANSWER}: no prediction_id"
+            self._labels.owe(prediction_id, action.actual, elapsed)
+        return wrong
+
+
+class Pace:
+    """A steady rate per second (0: no waiting); what came late is not made up for by a burst.
+
+    The first request comes `phase` (0..1) of a period after the start, or users would be in step.
+    """
+
+    def __init__(self, rate: float, phase: float, start: float) -> None:
+        self._period = 1 / rate if rate else 0.0
+        self._due = start + (phase - 1) * self._period
+
+    def wait(self, now: float) -> float:
+        """Return the seconds to wait before the next request."""
+        self._due = max(self._due + self._period, now)
+        return self._due - now
