@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +20,13 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
+from bundle.compile import NotCompilableError, compile_trees
 from bundle.manifest import (
     ESTIMATOR_FILE,
     MANIFEST_FILE,
     PREDICTION,
     TRAINED_AT_FILE,
+    TREES_FILE,
     Feature,
     Manifest,
     Quantity,
@@ -84,12 +86,12 @@ def build_bundle(
     held_out_errors = fitted.predict(_matrix(held_out, recipe)) - _column(
         held_out, recipe.target.name
     )
-    model_bytes = _dump(fitted)
-    digest = hashlib.sha256(model_bytes).hexdigest()
+    files = {ESTIMATOR_FILE: _dump(fitted), **_compiled(fitted, features)}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = Manifest(
         format=1,
         name=recipe.name,
-        version=digest[:12],
+        version=digests[ESTIMATOR_FILE][:12],
         task="regression",
         algorithm=_algorithm(fitted),
         target=recipe.target,
@@ -112,9 +114,9 @@ def build_bundle(
             "numpy": np.__version__,
             "scikit-learn": sklearn.__version__,
         },
-        files={ESTIMATOR_FILE: digest},
+        files=digests,
     )
-    _write(output, manifest, model_bytes)
+    _write(output, manifest, files)
     return manifest
 
 
@@ -196,17 +198,28 @@ def _rmse(errors: Floats) -> float:
 
 
 def _dump(fitted: Any) -> bytes:  # noqa: ANN401
-    with tempfile.TemporaryFile() as file:
-        joblib.dump(fitted, file)
-        file.seek(0)
-        return file.read()
+    buffer = BytesIO()
+    joblib.dump(fitted, buffer)
+    return buffer.getvalue()
 
 
-def _write(output: Path, manifest: Manifest, model_bytes: bytes) -> None:
+def _compiled(fitted: Any, features: Floats) -> dict[str, bytes]:  # noqa: ANN401
+    """Return the compiled form's file, if there is one and it predicts the very same numbers."""
+    try:
+        tables = compile_trees(fitted)
+    except NotCompilableError:
+        return {}
+    if not np.array_equal(tables.predict(features), fitted.predict(features)):
+        return {}
+    return {TREES_FILE: tables.to_bytes()}
+
+
+def _write(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     """Write the files; `bundle.json` last, so that a half-written bundle never loads."""
     output.mkdir(parents=True, exist_ok=True)
     (output / MANIFEST_FILE).unlink(missing_ok=True)
-    (output / ESTIMATOR_FILE).write_bytes(model_bytes)
+    for name, content in files.items():
+        (output / name).write_bytes(content)
     (output / TRAINED_AT_FILE).write_text(_now() + "\n")
     text = json.dumps(manifest.model_dump(exclude_none=True), indent=1, ensure_ascii=False)
     (output / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")

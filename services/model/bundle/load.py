@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -16,8 +15,10 @@ from bundle.manifest import (
     FORMAT,
     MANIFEST_FILE,
     TRAINED_AT_FILE,
+    TREES_FILE,
     Manifest,
 )
+from bundle.trees import TreeTables
 
 
 class BundleError(Exception):
@@ -39,14 +40,18 @@ class Bundle:
 
 
 def load_bundle(directory: Path) -> Bundle:
-    """Return the bundle in `directory`, its hashes checked. Raises BundleError."""
+    """Return the bundle in `directory`, its hashes checked. Raises BundleError.
+
+    Where there is a compiled form it alone is loaded: such a worker needs no scikit-learn.
+    """
     manifest = load_manifest(directory)
+    compiled = TREES_FILE in manifest.files
+    path = directory / (TREES_FILE if compiled else ESTIMATOR_FILE)
     try:
-        estimator = joblib.load(directory / ESTIMATOR_FILE)
+        return Bundle(manifest, TreeTables.load(path) if compiled else _unpickle(path))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BundleError(f"{directory / ESTIMATOR_FILE} does not unpickle: {reason}") from error
-    return Bundle(manifest, estimator)
+        raise BundleError(f"{path} does not load: {reason}") from error
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -65,6 +70,13 @@ def trained_at(directory: Path) -> str:
         return (directory / TRAINED_AT_FILE).read_text().strip()
     except OSError:
         return "unknown"
+
+
+def _unpickle(path: Path) -> Estimator:
+    import joblib  # noqa: PLC0415 a tenth of a second that the compiled form need not wait
+
+    estimator: Estimator = joblib.load(path)
+    return estimator
 
 
 def _read_manifest(path: Path) -> Manifest:

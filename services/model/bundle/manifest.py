@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 FORMAT = 1
 MANIFEST_FILE = "bundle.json"
 ESTIMATOR_FILE = "model.joblib"
+# The compiled form, where the estimator has one.
+TREES_FILE = "trees.npy"
 TRAINED_AT_FILE = "trained_at.txt"
 # The model's output is monitored like a feature, under this name.
 PREDICTION = "prediction"

@@ -1,0 +1,263 @@
+"""The spool: every prediction, and later its label, is on disk before its answer goes out.
+
+Whoever reads it (the publisher, an audit, a retraining) never holds up a prediction.
+
+Format 1. A spool is a directory of segments, `<ns since 1970, 20 digits>-<8 hex digits>.jsonl`,
+UTF-8. A segment's first line is its header; it says all there is to know about the other lines:
+
+    {"spool":1,"model":"wine-quality","version":"3f…","task":"regression",
+     "features":[{"name":"ph","type":"number","minimum":2.7,"maximum":4.0},…],
+     "prediction":{"minimum":4.3,"maximum":7.2},"target":{"name":"quality",…}}
+
+(minimum, maximum: what training saw; of the target: what is possible). Each other line is an event:
+
+    {"prediction_id":"…","time":1764000000.25,"features":[3.5,null,…],"prediction":5.6}
+    {"label_of":"…","time":1764000900.5,"version":"3f…","actual":6.0}
+
+`features` are in the header's order, null where missing; `time` is in seconds since 1970;
+`version` is that of the model that made the prediction.
+
+One worker appends to a segment, and holds an exclusive flock on it for as long as it may grow. A
+last line without a line feed is torn: its event's answer never went out. A label is written after
+its prediction, perhaps to another worker's segment. The publisher removes a segment it has
+published, or renames it to `….published.jsonl` to keep it. What is written survives the death of
+every process, not that of the machine: nothing is fsynced.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bundle.manifest import PREDICTION, Manifest, Quantity, Reference
+
+FORMAT = 1
+SUFFIX = ".jsonl"
+PUBLISHED_SUFFIX = ".published.jsonl"
+_UNFINISHED_SUFFIX = ".new"
+# An unfinished segment lives for microseconds, unless its worker was killed in just these.
+_UNFINISHED_SECONDS = 60.0
+# After a failure the disk is left alone for so long: it is likely to be full still.
+_RETRY_SECONDS = 1.0
+
+Outcome = Literal["written", "failed", "dropped"]
+OUTCOMES: tuple[Outcome, ...] = ("written", "failed", "dropped")
+
+log = logging.getLogger(__name__)
+
+
+class Prediction(msgspec.Struct):
+    """A prediction made at `time` (s since 1970); features in the bundle's order, NaN: missing."""
+
+    prediction_id: str
+    time: float
+    features: Sequence[float]
+    prediction: float
+
+
+class Label(msgspec.Struct):
+    """The truth about a prediction, told at `time` (s since 1970)."""
+
+    label_of: str
+    time: float
+    version: str
+    actual: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a spool and its segments grow, and how old a segment gets before it is closed.
+
+    All workers together keep to `max_bytes`; for a moment after some of them have begun a segment
+    at once, there may be a segment too much of each.
+    """
+
+    max_bytes: int
+    segment_bytes: int
+    segment_seconds: float
+
+
+class Spool:
+    """Appends one worker's events. Not for use by several threads.
+
+    Never raises: what cannot be written is counted, and the prediction goes out all the same.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        limits: Limits,
+        count: Callable[[Outcome, int], None],
+    ) -> None:
+        self._directory = directory
+        self._header = _header(manifest)
+        self._limits = limits
+        self._count = count
+        self._encoder = msgspec.json.Encoder()
+        self._descriptor: int | None = None
+        self._size = 0
+        self._closes_at = 0.0
+        self._retries_at = 0.0
+
+    def append(self, events: Sequence[Prediction | Label]) -> None:
+        """Write events with one system call; when this returns, the death of a process is no loss.
+
+        Each is counted: as `written`, or as `failed` where the disk refused. Events that a full
+        spool loses, oldest first, are counted as `dropped`.
+        """
+        now = time.monotonic()
+        if now < self._retries_at:
+            self._count("failed", len(events))
+            return
+        written = 0
+        try:
+            lines = self._encoder.encode_lines(events)
+            segment = self._segment(len(lines), now)
+            size = os.write(segment, lines)
+            self._size += size
+            written = len(events) if size == len(lines) else lines.count(b"\n", 0, size)
+            if written < len(events):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 the prediction still goes out
+            self._fail(len(events) - written, error, now)
+        self._count("written", written)
+
+    def close(self) -> None:
+        """Close the segment: nobody waits for more of it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _fail(self, events: int, error: Exception, now: float) -> None:
+        """Count what is lost, and leave the segment: nothing may follow a torn line."""
+        self._count("failed", events)
+        log.error("%d events were not spooled: %s", events, error)
+        self._retries_at = now + _RETRY_SECONDS
+        self.close()
+
+    def _segment(self, wanted: int, now: float) -> int:
+        """Return the descriptor of a segment that takes `wanted` bytes. Raises OSError."""
+        full = self._size + wanted > self._limits.segment_bytes
+        if self._descriptor is None or full or now >= self._closes_at:
+            self.close()
+            _make_room(self._directory, self._limits, wanted, self._count)
+            self._descriptor = _begin(self._directory, self._header)
+            self._size = len(self._header)
+            self._closes_at = now + self._limits.segment_seconds
+        return self._descriptor
+
+
+def _begin(directory: Path, header: bytes) -> int:
+    """Return the descriptor of a new segment: locked, and with its header, before any sees it."""
+    path = directory / f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
+    unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
+    descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.write(descriptor, header) < len(header):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _make_room(
+    directory: Path, limits: Limits, wanted: int, count: Callable[[Outcome, int], None]
+) -> None:
+    """Remove whole segments until another one fits: published ones first, then the oldest.
+
+    Segments still being written stay, and count as if they were full. Raises OSError.
+    """
+    _remove_unfinished(directory)
+    closed: list[tuple[bool, Path, int]] = []
+    total = max(limits.segment_bytes, wanted)
+    for path in directory.glob(f"*{SUFFIX}"):
+        size, is_open = _inspect(path)
+        total += max(size, limits.segment_bytes) if is_open else size
+        if not is_open:
+            closed.append((not path.name.endswith(PUBLISHED_SUFFIX), path, size))
+    for waiting, path, size in sorted(closed):
+        if total <= limits.max_bytes:
+            return
+        events = _remove(path)
+        total -= size
+        if waiting and events:
+            count("dropped", events)
+            log.error("the spool is full: %d events not yet published were dropped", events)
+    if total > limits.max_bytes:
+        raise OSError(errno.ENOSPC, "the open segments alone fill the spool")
+
+
+def _inspect(path: Path) -> tuple[int, bool]:
+    """Return a segment's size in bytes, and whether somebody writes it; of one gone, 0."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return 0, False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        is_open = False
+    except BlockingIOError:
+        is_open = True
+    finally:
+        size = os.fstat(descriptor).st_size
+        os.close(descriptor)
+    return size, is_open
+
+
+def _remove(path: Path) -> int:
+    """Remove a segment; return the number of its events, 0 where another was quicker."""
+    try:
+        content = path.read_bytes()
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return max(0, content.count(b"\n") - 1)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what workers left that were killed while they began a segment."""
+    for path in directory.glob(f"*{_UNFINISHED_SUFFIX}"):
+        try:
+            if time.time() - path.stat().st_mtime > _UNFINISHED_SECONDS:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _header(manifest: Manifest) -> bytes:
+    """Return the first line of this model's segments."""
+    seen = {each.name: _seen(each) for each in manifest.reference}
+    header = {
+        "spool": FORMAT,
+        "model": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "features": [
+            {"name": each.name, "type": each.type, **seen[each.name]} for each in manifest.features
+        ],
+        "prediction": seen[PREDICTION],
+        "target": _possible(manifest.target),
+    }
+    return json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _seen(reference: Reference) -> dict[str, float]:
+    return {"minimum": reference.minimum, "maximum": reference.maximum}
+
+
+def _possible(target: Quantity) -> dict[str, Any]:
+    return target.model_dump(include={"name", "minimum", "maximum"}, exclude_none=True)
