@@ -24,11 +24,34 @@ def check_ports(settings: Settings, names: Iterable[str]) -> None:
     for name in names:
         for variable in service(name).ports:
             port = settings.ports[variable]
-            if _in_use(port):
+            if in_use(port):
                 raise StackError(
                     f"port {port}, for {name}, is in use:"
                     f" stop what uses it, or set {variable} in .env"
                 )
+
+
+def in_use(port: int) -> bool:
+    """Tell whether something holds a port of 127.0.0.1."""
+    with socket.socket() as client:
+        if client.connect_ex(("127.0.0.1", port)) == 0:
+            return True
+    with socket.socket() as server:
+        # Connections of a stack that has just ended may linger in TIME_WAIT.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing holds."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
 
 
 def binaries(settings: Settings) -> dict[str, str]:
@@ -106,20 +129,6 @@ def note(settings: Settings) -> Path:
 def mark(settings: Settings) -> str:
     """Return the line that the environment of this stack's processes holds, and of no others."""
     return f"STACK_SOCKET={settings.socket}"
-
-
-def _in_use(port: int) -> bool:
-    with socket.socket() as client:
-        if client.connect_ex(("127.0.0.1", port)) == 0:
-            return True
-    with socket.socket() as server:
-        # Connections of a stack that has just ended may linger in TIME_WAIT.
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
 
 
 def _link(link: Path, target: Path) -> None:
