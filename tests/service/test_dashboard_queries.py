@@ -1,0 +1,115 @@
+"""Every dashboard query, against a live Prometheus that scrapes a model under real traffic."""
+
+import math
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.grafana import (
+    Query,
+    annotation_queries,
+    dashboard,
+    label_values,
+    metric_names,
+    panel_queries,
+    substitute,
+)
+from tests.support.wait import eventually
+
+# Zeros are left out where 70 flat lines would hide the one that is not; healthy traffic has only
+# zeros there.
+_NO_ZEROS = re.compile(r" > 0(?=\)*$)")
+_LABEL_NAME = re.compile(r"\{\{(\w+)\}\}")
+
+Series = list[dict[str, Any]]
+
+
+@pytest.fixture(name="prometheus", scope="module")
+def _prometheus(live_prometheus: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{live_prometheus.rstrip('/')}/api/v1", timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(name="values", scope="module")
+def _values(prometheus: httpx.Client) -> dict[str, str]:
+    """Return what Grafana fills in on its own, and the first that each variable offers."""
+    values = {"__rate_interval": "1m", "__range": "5m", "version": ".+"}
+    for variable in dashboard("model")["templating"]["list"]:
+        if variable["name"] not in values:
+            selector, label = label_values(variable)
+            wanted = substitute(selector, values)
+            offered = eventually(
+                partial(_offered, prometheus, label, wanted),
+                f"values of {label} in {wanted}",
+                timeout=150,
+            )
+            values[variable["name"]] = offered[0]
+    return values
+
+
+def _offered(prometheus: httpx.Client, label: str, selector: str) -> list[str]:
+    answer = prometheus.get(f"/label/{label}/values", params={"match[]": selector})
+    offered: list[str] = answer.raise_for_status().json()["data"]
+    return offered
+
+
+def ask(prometheus: httpx.Client, expr: str) -> Series:
+    """Return the series of an instant query; a refused expression fails with Prometheus' words."""
+    answer = prometheus.post("/query", data={"query": expr}).json()
+    assert answer["status"] == "success", f"{answer['error']}: {expr}"
+    result: Series = answer["data"]["result"]
+    return result
+
+
+def finite(series: Series) -> bool:
+    """Say whether any value is a number."""
+    return any(math.isfinite(float(each["value"][1])) for each in series)
+
+
+def name_of(query: Query, labels: dict[str, str]) -> str:
+    """Return the legend of a series, as Grafana writes it."""
+    return _LABEL_NAME.sub(lambda found: labels.get(found[1], ""), query.legend or "")
+
+
+@pytest.mark.parametrize("query", panel_queries(), ids=str)
+def test_panel_has_data(query: Query, prometheus: httpx.Client, values: dict[str, str]) -> None:
+    """The panel is not empty under real traffic, and each of its lines has a name of its own."""
+    names = metric_names(query.expr)
+    if "ALERTS_FOR_STATE" in names:
+        pytest.skip("nothing alerts while all is well")
+    if any(name.startswith("locust_") for name in names) and not ask(
+        prometheus, 'up{job="locust"} == 1'
+    ):
+        pytest.skip("this Prometheus scrapes no locust")
+    expr = _NO_ZEROS.sub("", query.substituted(values))
+
+    eventually(lambda: finite(ask(prometheus, expr)), f"data for {query}: {expr}", timeout=150)
+
+    if query.legend:
+        legends = [name_of(query, each["metric"]) for each in ask(prometheus, expr)]
+        assert len(set(legends)) == len(legends)
+
+
+@pytest.mark.parametrize("query", annotation_queries(), ids=str)
+def test_annotation_is_understood(
+    query: Query, prometheus: httpx.Client, values: dict[str, str]
+) -> None:
+    """Prometheus takes the expression; what it marks need not have happened."""
+    ask(prometheus, query.substituted(values))
+
+
+def test_panels_with_alerts_are_understood(
+    prometheus: httpx.Client, values: dict[str, str]
+) -> None:
+    """The expression of the alert tables is right, and empty or not as the alerts are."""
+    for query in panel_queries():
+        if "ALERTS_FOR_STATE" in metric_names(query.expr):
+            selector = 'ALERTS{job=~"$job|prometheus"}'
+            alerts = ask(prometheus, substitute(f"count({selector})", values))
+            shown = ask(prometheus, query.substituted(values))
+
+            assert bool(shown) == bool(alerts)
