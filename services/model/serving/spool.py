@@ -18,10 +18,10 @@ UTF-8. A segment's first line is its header; it says all there is to know about 
 `version` is that of the model that made the prediction.
 
 One worker appends to a segment, and holds an exclusive flock on it for as long as it may grow. A
-last line without a line feed is torn: its event's answer never went out. A label is written after
-its prediction, perhaps to another worker's segment. The publisher removes a segment it has
-published, or renames it to `….published.jsonl` to keep it. What is written survives the death of
-every process, not that of the machine: nothing is fsynced.
+last line without a line feed is torn: its answer never went out, or it was counted as failed. A
+label is written after its prediction, perhaps to another worker's segment. The publisher removes a
+segment it has published, or renames it to `….published.jsonl` to keep it. What is written survives
+the death of every process, not that of the machine: nothing is fsynced.
 """
 
 import errno

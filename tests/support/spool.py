@@ -1,0 +1,107 @@
+"""Spools for tests: a small model, and a writer that is killed like a worker."""
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bundle.manifest import Bin, Feature, Manifest, Quantity, Reference, Validation
+from serving.spool import Label, Limits, Outcome, Prediction, Spool
+
+LIMITS = Limits(max_bytes=1_000_000, segment_bytes=100_000, segment_seconds=60.0)
+FEATURES = ("ph", "shelf")
+
+
+def small_manifest(version: str = "abc") -> Manifest:
+    """Return the manifest of a model with a number and an integer that may be missing."""
+    return Manifest.model_construct(
+        format=1,
+        name="wine-quality",
+        version=version,
+        task="regression",
+        algorithm="Nothing",
+        target=Quantity(name="quality", description="Grade", minimum=0, maximum=10),
+        features=(
+            Feature(name="ph", description="Acidity"),
+            Feature(name="shelf", description="Shelf", type="integer", nullable=True),
+        ),
+        rows=3,
+        reference=tuple(map(_reference, (*FEATURES, "prediction"))),
+        validation=Validation(mae=1, rmse=1, rows=1, cv_mae=1, cv_rmse=1, cv_folds=5),
+        libraries={},
+        files={},
+    )
+
+
+def _reference(name: str) -> Reference:
+    bins = (Bin(bin="00", range="all", count=3, ratio=1.0),)
+    return Reference(name=name, edges=(), bins=bins, mean=3, sigma=1, minimum=2, maximum=4)
+
+
+def small_spool(
+    directory: Path, limits: Limits = LIMITS, version: str = "abc"
+) -> tuple[Spool, Counter[Outcome]]:
+    """Return a spool and what it counts."""
+    counts: Counter[Outcome] = Counter()
+
+    def count(outcome: Outcome, events: int) -> None:
+        counts[outcome] += events
+
+    return Spool(directory, small_manifest(version), limits, count), counts
+
+
+def predictions(ids: Iterable[str], now: float = 1_764_000_000.25) -> list[Prediction | Label]:
+    """Return one event per id."""
+    return [Prediction(each, now, (3.5, 2.0), 5.5) for each in ids]
+
+
+def label(of: str, actual: float = 6.0, version: str = "abc") -> Label:
+    """Return the label of a prediction."""
+    return Label(of, 1_764_000_900.5, version, actual)
+
+
+def lines(directory: Path) -> list[dict[str, Any]]:
+    """Return every whole line but the headers, segment after segment."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(directory.glob("*.jsonl")):
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1].splitlines()
+        found += map(json.loads, whole[1:])
+    return found
+
+
+def main() -> None:
+    """Spool as a worker does, `python -m tests.support.spool DIR NAME COUNT LABELS`.
+
+    Prints `p ID` or `l ID` as soon as an event is accepted; labels the ids it reads from the file
+    LABELS, in which all workers note theirs: so labels and predictions come from different ones.
+    """
+    directory, name, count, noted = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    seed = random.Random(name)  # noqa: S311
+    limits = Limits(max_bytes=100_000_000, segment_bytes=20_000, segment_seconds=0.5)
+    spool, _ = small_spool(directory, limits)
+    with Path(noted).open("a+b", buffering=0) as notes:
+        for batch in range(count):
+            ids = [f"{name}-{batch}-{i}" for i in range(seed.randint(1, 20))]
+            spool.append(predictions(ids, time.time()))
+            notes.write("".join(f"{each}\n" for each in ids).encode())
+            print("\n".join(f"p {each}" for each in ids), flush=True)  # noqa: T201
+            if batch % 3 == 2:
+                _label(spool, Path(noted), seed)
+            time.sleep(0.005)
+    spool.close()
+
+
+def _label(spool: Spool, noted: Path, seed: random.Random) -> None:
+    known = noted.read_bytes()[-4000:].splitlines()[1:]
+    ids = sorted({each.decode() for each in seed.sample(known, min(5, len(known)))})
+    spool.append([label(each, float(len(each))) for each in ids])
+    print("\n".join(f"l {each}" for each in ids), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The spool's writer: format, rotation, bound, and what a sick disk does to it."""
+
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.spool import Limits, Prediction
+from tests.support.spool import label, lines, predictions, small_spool
+
+
+def segments(directory: Path) -> list[Path]:
+    """Return the segments, the oldest first."""
+    return sorted(directory.glob("*.jsonl"))
+
+
+def test_the_first_line_says_what_the_others_mean(tmp_path: Path) -> None:
+    """A segment's header names the model, its columns, and what training saw of them."""
+    spool, _ = small_spool(tmp_path)
+
+    spool.append(predictions(["a"]))
+
+    (segment,) = segments(tmp_path)
+    assert json.loads(segment.read_text().splitlines()[0]) == {
+        "spool": 1,
+        "model": "wine-quality",
+        "version": "abc",
+        "task": "regression",
+        "features": [
+            {"name": "ph", "type": "number", "minimum": 2, "maximum": 4},
+            {"name": "shelf", "type": "integer", "minimum": 2, "maximum": 4},
+        ],
+        "prediction": {"minimum": 2, "maximum": 4},
+        "target": {"name": "quality", "minimum": 0, "maximum": 10},
+    }
+
+
+def test_each_event_is_a_line(tmp_path: Path) -> None:
+    """Predictions and labels are lines of JSON, in order; a missing value is null."""
+    spool, counts = small_spool(tmp_path)
+
+    spool.append([Prediction("a", 1.25, (3.5, float("nan")), 5.6)])
+    spool.append([label("a")])
+
+    assert lines(tmp_path) == [
+        {"prediction_id": "a", "time": 1.25, "features": [3.5, None], "prediction": 5.6},
+        {"label_of": "a", "time": 1_764_000_900.5, "version": "abc", "actual": 6.0},
+    ]
+    assert counts == {"written": 2}
+
+
+def test_a_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many events, one system call appends them."""
+    spool, _ = small_spool(tmp_path)
+    spool.append(predictions(["first"]))
+    sizes = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return real(descriptor, data)
+
+    real = os.write
+    monkeypatch.setattr(os, "write", write)
+
+    spool.append(predictions(map(str, range(100))))
+
+    assert len(sizes) == 1
+    assert len(lines(tmp_path)) == 101
+
+
+def test_a_full_segment_is_followed_by_another(tmp_path: Path) -> None:
+    """No segment exceeds its size, and none of the events is lost in between."""
+    spool, _ = small_spool(tmp_path, Limits(1_000_000, 1_000, 60.0))
+
+    for number in range(50):
+        spool.append(predictions([str(number)]))
+
+    assert len(segments(tmp_path)) > 5
+    assert all(path.stat().st_size <= 1_000 for path in segments(tmp_path))
+    assert [line["prediction_id"] for line in lines(tmp_path)] == [str(n) for n in range(50)]
+
+
+def test_an_old_segment_is_followed_by_another(tmp_path: Path) -> None:
+    """A segment past its age takes no more events."""
+    spool, _ = small_spool(tmp_path, Limits(1_000_000, 100_000, 0.0))
+
+    spool.append(predictions(["a"]))
+    spool.append(predictions(["b"]))
+
+    assert len(segments(tmp_path)) == 2
+
+
+def test_only_the_segment_being_written_is_locked(tmp_path: Path) -> None:
+    """Who can lock a segment knows that nobody will append to it."""
+    spool, _ = small_spool(tmp_path, Limits(1_000_000, 100_000, 0.0))
+    spool.append(predictions(["a"]))
+    spool.append(predictions(["b"]))
+    closed, written = segments(tmp_path)
+
+    with closed.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with written.open("rb") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_full_spool_drops_its_oldest_segments(tmp_path: Path) -> None:
+    """The bound holds across workers; what it costs is counted, and is the oldest."""
+    limits = Limits(5_000, 1_000, 60.0)
+    (one, counts), (other, others) = small_spool(tmp_path, limits), small_spool(tmp_path, limits)
+
+    for number in range(100):
+        one.append(predictions([f"{number}"]))
+        other.append(predictions([f"{number}'"]))
+
+    assert sum(path.stat().st_size for path in segments(tmp_path)) <= 5_000
+    left = {line["prediction_id"] for line in lines(tmp_path)}
+    assert {"99", "99'"} <= left
+    assert counts["dropped"] + others["dropped"] == 200 - len(left)
+    assert counts["written"] + others["written"] == 200
+
+
+def test_published_segments_go_first(tmp_path: Path) -> None:
+    """What the publisher has published and kept makes room before anything is dropped."""
+    spool, counts = small_spool(tmp_path, Limits(1_700, 1_000, 0.0))
+    spool.append(predictions(["a"]))
+    spool.append(predictions(["b"]))
+    spool.close()
+    oldest, newest = segments(tmp_path)
+    published = newest.rename(newest.with_suffix(".published.jsonl"))
+
+    spool.append(predictions(["c"]))
+
+    assert oldest.exists()
+    assert not published.exists()
+    assert counts["dropped"] == 0
+
+
+def test_open_segments_are_never_dropped(tmp_path: Path) -> None:
+    """Where the workers' own segments fill the spool, new events fail and say so."""
+    limits = Limits(1_500, 1_000, 60.0)
+    (one, _), (other, others) = small_spool(tmp_path, limits), small_spool(tmp_path, limits)
+    one.append(predictions(["a"]))
+
+    other.append(predictions(["b"]))
+
+    assert [line["prediction_id"] for line in lines(tmp_path)] == ["a"]
+    assert others == {"failed": 1, "written": 0}
+
+
+def test_a_full_disk_costs_events_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that the disk refuses is counted; nobody hears of it otherwise."""
+    spool, counts = small_spool(tmp_path)
+    spool.append(predictions(["a"]))
+
+    def refuse(_: int, __: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", refuse)
+        spool.append(predictions(["b", "c"]))
+    monkeypatch.setattr("time.monotonic", lambda: float("inf"))
+    spool.append(predictions(["d"]))
+
+    assert [line["prediction_id"] for line in lines(tmp_path)] == ["a", "d"]
+    assert counts == {"written": 2, "failed": 2}
+
+
+def test_a_sick_disk_is_left_alone_for_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failure the events of the next second are counted without trying."""
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    spool, counts = small_spool(tmp_path / "absent")
+    spool.append(predictions(["a"]))
+    (tmp_path / "absent").mkdir()
+
+    clock[0] = 100.9
+    spool.append(predictions(["b"]))
+    clock[0] = 101.1
+    spool.append(predictions(["c"]))
+
+    assert [line["prediction_id"] for line in lines(tmp_path / "absent")] == ["c"]
+    assert counts == {"failed": 2, "written": 1}
+
+
+def test_nothing_follows_a_torn_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a disk fills in mid-write, whole lines count as written, the torn one ends its file."""
+    spool, counts = small_spool(tmp_path)
+    spool.append(predictions(["a"]))
+    real = os.write
+
+    with monkeypatch.context() as disk:
+        disk.setattr(
+            os, "write", lambda descriptor, data: real(descriptor, data[: -len(data) // 3])
+        )
+        spool.append(predictions(["b", "c"]))
+    monkeypatch.setattr("time.monotonic", lambda: float("inf"))
+    spool.append(predictions(["d"]))
+
+    assert [line["prediction_id"] for line in lines(tmp_path)] == ["a", "b", "d"]
+    assert counts == {"written": 3, "failed": 1}
+
+
+def test_what_a_killed_worker_began_is_removed(tmp_path: Path) -> None:
+    """A segment without its header is nobody's, once it is old."""
+    left, fresh = tmp_path / "1-left.new", tmp_path / "2-fresh.new"
+    left.touch()
+    fresh.touch()
+    os.utime(left, (0, 0))
+    spool, _ = small_spool(tmp_path)
+
+    spool.append(predictions(["a"]))
+
+    assert not left.exists()
+    assert fresh.exists()
+
+
+def test_an_unencodable_event_fails_alone(tmp_path: Path) -> None:
+    """Not even a fault of the caller becomes an exception."""
+    spool, counts = small_spool(tmp_path)
+
+    spool.append([Prediction("a", 1.0, [object()], 5.0)])  # type: ignore[list-item]
+
+    assert counts == {"failed": 1, "written": 0}
