@@ -13,7 +13,10 @@ TRAINED_AT_FILE = "trained_at.txt"
 # The model's output is monitored like a feature, under this name.
 PREDICTION = "prediction"
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+# What a name must not hold, no key of a msgspec struct can.
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=100, pattern=r'^[^"\\\x00-\x1f]*$')
+]
 PlainFileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+)
 
 from bundle.manifest import Feature, Manifest
 
@@ -20,6 +27,8 @@ BODY = "_body"
 OTHER = "_other"
 MAX_ROWS = 1_000
 _MAX_REPORTED = 100
+# Where a feature's name stands in pydantic's location of a fault: (name,), (instances, i, name).
+_PLACE_IN_ROW, _PLACE_IN_BATCH = 0, 2
 
 # pydantic's error types, as the closed list of reasons that the metrics know.
 FIELD_REASONS = {
@@ -90,7 +99,7 @@ class Inputs:
         try:
             return Decoded([_row(self._one.decode(body))])
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            instance = self._validate(self.instance, body)
+            instance = self._validate(self.instance, body, _PLACE_IN_ROW)
             return Decoded([_row_of_model(instance)], _ignored(instance))
 
     def many(self, body: bytes) -> Decoded:
@@ -98,32 +107,32 @@ class Inputs:
         try:
             return Decoded([_row(instance) for instance in self._many.decode(body).instances])
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            batch = self._validate(self.batch, body)
+            batch = self._validate(self.batch, body, _PLACE_IN_BATCH)
             instances: list[BaseModel] = batch.instances  # type: ignore[attr-defined]
             ignored = _ignored(batch) + sum(map(_ignored, instances))
             return Decoded([_row_of_model(instance) for instance in instances], ignored)
 
-    def _validate(self, model: type[BaseModel], body: bytes) -> BaseModel:
+    def _validate(self, model: type[BaseModel], body: bytes, place: int) -> BaseModel:
         if not body.strip():
             raise body_error("empty", "The body is empty: send a JSON object")
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
-            raise self._refusal(error) from None
+            raise self._refusal(error, place) from None
 
-    def _refusal(self, error: ValidationError) -> InvalidInputError:
+    def _refusal(self, error: ValidationError, place: int) -> InvalidInputError:
         errors = error.errors(include_url=False, include_context=False)
         detail = [
             # Never the input itself: a NaN or half a surrogate in it cannot be answered as JSON.
             {"type": each["type"], "loc": ["body", *each["loc"]], "msg": each["msg"]}
             for each in errors[:_MAX_REPORTED]
         ]
-        return InvalidInputError(detail, [self._fault(each) for each in errors])
+        return InvalidInputError(detail, [self._fault(each, place) for each in errors])
 
-    def _fault(self, error: Any) -> Fault:  # noqa: ANN401 pydantic's ErrorDetails
-        field = error["loc"][-1] if error["loc"] else BODY
-        if field not in self.names or error["type"] in _BODY_REASONS:
+    def _fault(self, error: Any, place: int) -> Fault:  # noqa: ANN401 pydantic's ErrorDetails
+        if len(error["loc"]) <= place:
             return Fault(BODY, _BODY_REASONS.get(error["type"], "type"))
+        field = error["loc"][place]
         if error["input"] is None:
             return Fault(field, "missing")
         return Fault(field, FIELD_REASONS.get(error["type"], "type"))
@@ -178,7 +187,8 @@ def _pydantic_model(manifest: Manifest) -> type[BaseModel]:
             strict=True,
             examples=None if feature.example is None else [feature.example],
         )
-        fields[_attribute(index)] = (float | None if feature.nullable else float, field)
+        kind: Any = Annotated[float, AfterValidator(_whole_number)] if _whole(feature) else float
+        fields[_attribute(index)] = (kind | None if feature.nullable else kind, field)
     example: Any = {feature.name: feature.example for feature in manifest.features}
     config = ConfigDict(extra="allow", json_schema_extra={"examples": [example]})
     return create_model("Instance", __config__=config, **fields)
@@ -191,3 +201,10 @@ def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
 
 def _whole(feature: Feature) -> bool:
     return feature.type == "integer"
+
+
+def _whole_number(value: float) -> float:
+    """Refuse what pydantic takes for a multiple of 1, 2.000000001 or 1000000000.5."""
+    if not value.is_integer():
+        raise ValueError("Input should be a whole number")
+    return value
