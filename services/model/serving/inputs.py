@@ -182,7 +182,7 @@ def _pydantic_model(manifest: Manifest) -> type[BaseModel]:
             description=feature.description + unit,
             ge=feature.minimum,
             le=feature.maximum,
-            multiple_of=1 if _whole(feature) else None,
+            json_schema_extra={"multipleOf": 1} if _whole(feature) else None,
             allow_inf_nan=False,
             strict=True,
             examples=None if feature.example is None else [feature.example],
@@ -204,7 +204,7 @@ def _whole(feature: Feature) -> bool:
 
 
 def _whole_number(value: float) -> float:
-    """Refuse what pydantic takes for a multiple of 1, 2.000000001 or 1000000000.5."""
+    """Refuse fractions. pydantic's multiple_of is tolerant: to it, 1000000000.5 is whole."""
     if not value.is_integer():
         raise ValueError("Input should be a whole number")
     return value
