@@ -102,8 +102,9 @@ def check_host(environment: Environment) -> None:
     """End with one line when a test is about to start against nothing; locust would exit with 0."""
     options = environment.parsed_options
     starts = options is not None and (options.headless or options.autostart)
-    if starts and not (environment.host or "").startswith(("http://", "https://")):
-        sys.exit(f"LOCUST_HOST: {environment.host!r} is not a URL such as http://127.0.0.1:8000")
+    host = environment.host or ""
+    if starts and not host.startswith(("http://", "https://")):
+        sys.exit(f"LOCUST_HOST: {host!r} is not a URL such as http://127.0.0.1:8000")
 
 
 def export(settings: Settings, runner: LocalRunner | MasterRunner) -> None:

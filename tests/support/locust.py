@@ -1,0 +1,213 @@
+"""A real locust in its own process, and a small strict service for it to ask."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from typing import NoReturn
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.machine import free_port
+from tests.support.wait import eventually
+from wine_quality.data import TARGET, rows
+
+ROOT = Path(__file__).parents[2]
+FEATURES = set(rows("red")[0]) - {TARGET}
+MAXIMA = {"ph": 14.0, "alcohol_pct_vol": 100.0}
+MAX_BODY_BYTES = 2_000_000
+
+Labels = frozenset[tuple[str, str]]
+
+
+def seeded(seed: int = 0) -> Random:
+    """Return a random source that gives the same in every run."""
+    return Random(seed)  # noqa: S311 simulation
+
+
+def strict_status(body: bytes) -> int:
+    """Return the status that a POST /predict of this body deserves, by the contract."""
+    if len(body) > MAX_BODY_BYTES:
+        return 413
+    try:
+        row = json.loads(body.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return 422
+    if not isinstance(row, dict) or not row.keys() >= FEATURES:
+        return 422
+    return 200 if all(_is_allowed(name, row[name]) for name in FEATURES) else 422
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_allowed(name: str, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= MAXIMA.get(name, sys.float_info.max) and math.isfinite(value)
+
+
+class StrictService(ThreadingHTTPServer):
+    """Answers `limit` requests as the model service should, then holds all further ones.
+
+    What has been answered then stands still, and can be compared exactly.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, limit: float = math.inf, *, broken: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.limit = limit
+        self.broken = broken
+        self.answered: Counter[tuple[str, str, int]] = Counter()
+        self.predictions: set[str] = set()
+        self.labels: list[dict[str, object]] = []
+        self.released = threading.Event()
+        self._begun = 0
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def admit(self) -> bool:
+        """Wait until the end, and return False, unless this request is within the limit."""
+        with self._lock:
+            self._begun += 1
+            within = self._begun <= self.limit
+        return within or not self.released.wait()
+
+    def count(self, method: str, path: str, status: int) -> None:
+        """Keep an answer's facts."""
+        with self._lock:
+            self.answered[method, path, status] += 1
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that hang up."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: StrictService
+
+    def do_GET(self) -> None:
+        self._answer({"/healthz": 200, "/predict": 405}.get(self.path, 404), {})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/feedback":
+            self.server.labels += json.loads(body)
+            self._answer(200, {"accepted": 1, "rejected": 0})
+        else:
+            prediction_id = str(len(self.server.predictions))
+            self.server.predictions.add(prediction_id)
+            self._answer(strict_status(body), {TARGET: 5.5, "prediction_id": prediction_id})
+
+    def _answer(self, status: int, answer: dict[str, object]) -> None:
+        if not self.server.admit():
+            self.close_connection = True
+            return
+        status = 500 if self.server.broken else status
+        self.server.count(self.command, self.path, status)
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@contextmanager
+def strict_service(limit: float = math.inf, *, broken: bool = False) -> Iterator[StrictService]:
+    """Run a strict service; `broken` makes it answer everything with 500."""
+    with StrictService(limit, broken=broken) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.released.set()
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class Locust:
+    """A locust process that was started by environment variables alone."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    metrics_port: int
+
+    def metrics(self) -> dict[str, dict[Labels, float]]:
+        """Return the exporter's samples by name and labels."""
+        answer = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics")
+        samples: dict[str, dict[Labels, float]] = {}
+        for family in text_string_to_metric_families(answer.raise_for_status().text):
+            for sample in family.samples:
+                samples.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+        return samples
+
+    def by_name(self, metric: str) -> dict[str, float]:
+        """Return a metric's values summed by request name."""
+        totals: Counter[str] = Counter()
+        for labels, value in self.metrics()[metric].items():
+            totals[dict(labels)["name"]] += value  # type: ignore[assignment]
+        return dict(totals)
+
+    def wait_for_requests(self, count: int) -> dict[str, float]:
+        """Return the requests by name once the exporter knows exactly `count` of them."""
+
+        def reached() -> dict[str, float] | None:
+            assert self.process.poll() is None, self.log.read_text()
+            requests = self.by_name("locust_requests_total")
+            return requests if sum(requests.values()) == count else None
+
+        return eventually(reached, f"{count} requests in the exporter", timeout=60)
+
+
+@contextmanager
+def locust(log: Path, **settings: object) -> Iterator[Locust]:
+    """Run `python -m locust` with these LOCUST_ settings (named without the prefix)."""
+    port = free_port()
+    environment = _environment({"metrics_port": port} | settings)
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "locust"],
+            cwd=ROOT / "services" / "locust",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield Locust(process, log, port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "PYTHON"))}
+    given = {f"LOCUST_{name.upper()}": str(value) for name, value in settings.items()}
+    return inherited | {"PYTHONPATH": str(ROOT / "services" / "model")} | given

@@ -1,0 +1,59 @@
+"""What counts as a failure."""
+
+import pytest
+
+from tests.support.locust import seeded
+from traffic.answers import complaint
+from traffic.rows import held_out
+from traffic.scenarios import Action, feedback, health, predict
+
+PREDICT = predict(held_out()[0], seeded())
+HEALTH = health(held_out()[0], seeded())
+FEEDBACK = feedback([{"prediction_id": "a", "actual": 5.0}])
+BAD = Action("bad_value", "POST", "/predict", b"{}", 422)
+REJECTED = "unexpected_answer: labels were rejected"
+NOT_FINITE = "unexpected_answer: quality is not a finite number"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "body"),
+    [
+        (PREDICT, 200, b'{"quality": 5.5, "prediction_id": "a"}'),
+        (PREDICT, 200, b'{"quality": 5}'),
+        (HEALTH, 200, b"anything"),
+        (BAD, 422, b'{"detail": []}'),
+        (BAD, 422, None),
+        (FEEDBACK, 200, b'{"accepted": 1, "rejected": 0}'),
+    ],
+)
+def test_right_answer(action: Action, status: int, body: bytes | None) -> None:
+    """The expected status is right, a refusal of a bad request included."""
+    assert complaint(action, status, body) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "body", "expected"),
+    [
+        (PREDICT, 0, None, "unreachable: no answer"),
+        (PREDICT, 503, b"", "unexpected_status: 503 instead of 200"),
+        (BAD, 200, b'{"quality": 5.5}', "unexpected_status: 200 instead of 422"),
+        (PREDICT, 200, b"", NOT_FINITE),
+        (PREDICT, 200, b"\xff", NOT_FINITE),
+        (PREDICT, 200, b"[5.5]", NOT_FINITE),
+        (PREDICT, 200, b'{"grade": 5.5}', NOT_FINITE),
+        (PREDICT, 200, b'{"quality": "5.5"}', NOT_FINITE),
+        (PREDICT, 200, b'{"quality": true}', NOT_FINITE),
+        (PREDICT, 200, b'{"quality": NaN}', NOT_FINITE),
+        (PREDICT, 200, b'{"quality": 1e999}', NOT_FINITE),
+        (FEEDBACK, 200, b"", REJECTED),
+        (
+            FEEDBACK,
+            200,
+            b'{"accepted": 1, "rejected": 1}',
+            REJECTED,
+        ),
+    ],
+)
+def test_wrong_answer(action: Action, status: int, body: bytes | None, expected: str) -> None:
+    """Another status, or a prediction without a finite target, is a failure that says which."""
+    assert expected == complaint(action, status, body)
