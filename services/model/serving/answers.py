@@ -1,29 +1,37 @@
-"""Predictions as JSON; all but value and id is prepared once."""
+"""Predictions and refusals as the JSON that the client receives."""
 
 import json
-import math
-import time
+from collections.abc import Iterable
+
+import msgspec
 
 from bundle.manifest import Manifest
-from serving.inputs import body_error
-from serving.prediction_id import Signer
+from serving.inputs import InvalidInputError, body_error
+from serving.predictor import Prediction
 
 
 class Answers:
-    """Writes what the client receives, each prediction with its signed id."""
+    """Writes predictions; all but value and id is prepared once."""
 
-    def __init__(self, manifest: Manifest, signer: Signer) -> None:
-        self._sign = signer.sign
+    def __init__(self, manifest: Manifest) -> None:
         self._before = "{" + json.dumps(manifest.target.name) + ":"
         self._after = f'","model_version":{json.dumps(manifest.version)}}}'
 
-    def one(self, value: float) -> str:
+    def one(self, prediction: Prediction | None) -> bytes:
         """Return the JSON of one prediction. Raises InvalidInputError where there is none."""
-        if not math.isfinite(value):
-            raise body_error("no_prediction", "The model has no finite prediction for these values")
-        signed = self._sign(value, time.time())
-        return f'{self._before}{value!r},"prediction_id":"{signed}{self._after}'
+        return self._text(prediction).encode()
 
-    def many(self, values: list[float]) -> str:
-        """Return the JSON of several predictions: all or, raising InvalidInputError, none."""
-        return '{"predictions":[' + ",".join(map(self.one, values)) + "]}"
+    def many(self, predictions: Iterable[Prediction | None]) -> bytes:
+        """Return the JSON of several: all or, raising InvalidInputError, none."""
+        return ('{"predictions":[' + ",".join(map(self._text, predictions)) + "]}").encode()
+
+    def _text(self, prediction: Prediction | None) -> str:
+        if prediction is None:
+            raise body_error("no_prediction", "The model has no finite prediction for these values")
+        value, id_ = prediction
+        return f'{self._before}{value!r},"prediction_id":"{id_}{self._after}'
+
+
+def refusal(error: InvalidInputError) -> bytes:
+    """Return the JSON of a refusal, as FastAPI writes a validation error."""
+    return msgspec.json.encode({"detail": error.detail})

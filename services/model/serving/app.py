@@ -3,16 +3,17 @@
 import logging
 
 import numpy as np
-from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from bundle.load import load_bundle
 from bundle.manifest import PREDICTION
 from serving.answers import Answers
+from serving.fast_path import FastPath
 from serving.feedback import Feedback
 from serving.feedback_metrics import FeedbackMetrics
+from serving.http_metrics import HttpSlots, RouteMetrics, instrument
 from serving.inputs import Inputs
-from serving.instrumentation import instrument
 from serving.metrics import ModelMetrics
 from serving.prediction_id import Signer
 from serving.predictor import Predictor
@@ -27,7 +28,7 @@ COUNTED_ROUTES = ("/predict", "/predict/batch", "/feedback")
 _DAY = 86_400
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> ASGIApp:
     """Return the application; gunicorn calls this once in every worker."""
     settings = settings or read_settings()
     service = create_service(settings)
@@ -37,11 +38,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=manifest.version,
         description=f"Predicts {manifest.target.name}: {manifest.target.description}.",
     )
-    instrument(app, settings.metrics_dir, COUNTED_ROUTES)
+    instrument(app)
     add_error_handlers(app, service.metrics)
     app.include_router(create_router(service))
     log.info("ready", extra={"model": manifest.name, "version": manifest.version})
-    return app
+    http = HttpSlots(settings.metrics_dir, COUNTED_ROUTES)
+    return FastPath(app, service, RouteMetrics(http, "/predict"))
 
 
 def create_service(settings: Settings) -> Service:
@@ -58,8 +60,8 @@ def create_service(settings: Settings) -> Service:
         manifest=manifest,
         inputs=Inputs(manifest),
         metrics=metrics,
-        predictor=Predictor(bundle.estimator, metrics),
-        answers=Answers(manifest, signer),
+        predictor=Predictor(bundle.estimator, signer, metrics),
+        answers=Answers(manifest),
         feedback=Feedback(manifest, signer, feedback_metrics, settings.feedback_max_days * _DAY),
         max_body_bytes=settings.max_body_bytes,
     )

@@ -163,7 +163,9 @@ def _msgspec_struct(features: Iterable[Feature]) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any, Any]] = []
     for index, feature in enumerate(features):
         bounds = msgspec.Meta(
-            ge=feature.minimum, le=feature.maximum, multiple_of=1 if _whole(feature) else None
+            ge=feature.minimum,
+            le=feature.maximum,
+            multiple_of=1 if feature.type == "integer" else None,
         )
         kind: Any = Annotated[float, bounds]
         if feature.nullable:
@@ -180,27 +182,31 @@ def _pydantic_model(manifest: Manifest) -> type[BaseModel]:
             alias=feature.name,
             title=feature.name,
             description=feature.description + unit,
-            ge=feature.minimum,
-            le=feature.maximum,
-            json_schema_extra={"multipleOf": 1} if _whole(feature) else None,
-            allow_inf_nan=False,
-            strict=True,
             examples=None if feature.example is None else [feature.example],
         )
-        kind: Any = Annotated[float, AfterValidator(_whole_number)] if _whole(feature) else float
-        fields[_attribute(index)] = (kind | None if feature.nullable else kind, field)
+        fields[_attribute(index)] = (_pydantic_type(feature), field)
     example: Any = {feature.name: feature.example for feature in manifest.features}
     config = ConfigDict(extra="allow", json_schema_extra={"examples": [example]})
     return create_model("Instance", __config__=config, **fields)
 
 
+def _pydantic_type(feature: Feature) -> Any:  # noqa: ANN401 a type form
+    whole = feature.type == "integer"
+    bounds = Field(
+        ge=feature.minimum,
+        le=feature.maximum,
+        allow_inf_nan=False,
+        strict=True,
+        json_schema_extra={"multipleOf": 1} if whole else None,
+    )
+    checked = Annotated[float, bounds]
+    kind: Any = Annotated[checked, AfterValidator(_whole_number)] if whole else checked
+    return kind | None if feature.nullable else kind
+
+
 def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
     instances = Annotated[list[instance], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
     return create_model("Batch", __config__=ConfigDict(extra="allow"), instances=(instances, ...))
-
-
-def _whole(feature: Feature) -> bool:
-    return feature.type == "integer"
 
 
 def _whole_number(value: float) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.mmap_dict import MmapedDict
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from bundle.load import load_manifest, trained_at
@@ -57,8 +57,9 @@ def archive_dead_workers(directory: Path, alive: Collection[int]) -> None:
     """Merge the files of every process that is not `alive` (by pid) into the archive."""
     with _files:
         dead = [path for path in directory.glob("*.db") if _pid(path) not in {*alive, ARCHIVE}]
-        for pid in {_pid(path) for path in dead}:
-            mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+        for path in dead:
+            if path.name.startswith("gauge"):
+                path.unlink()
         for type_ in _ADDED_TYPES:
             _archive(directory, type_, [path for path in dead if path.name.startswith(type_)])
 

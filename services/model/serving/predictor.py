@@ -5,8 +5,10 @@ is mostly per call, so load makes it cheaper per row, and a lone request waits f
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,40 +16,52 @@ from numpy.typing import NDArray
 from bundle.load import Estimator
 from serving.inputs import Row
 from serving.metrics import ModelMetrics
+from serving.prediction_id import Signer
 
 Floats = NDArray[np.float64]
 
 
+class Prediction(NamedTuple):
+    """What the estimator said of one row, and the id by which feedback will refer to it."""
+
+    value: float
+    id: str
+
+
 class Predictor:
-    """Predicts rows with one estimator and has every call counted."""
+    """Predicts rows with one estimator; every prediction is signed and counted."""
 
-    def __init__(self, estimator: Estimator, metrics: ModelMetrics) -> None:
+    def __init__(self, estimator: Estimator, signer: Signer, metrics: ModelMetrics) -> None:
         self._estimator = estimator
+        self._signer = signer
         self._metrics = metrics
-        self._waiting: list[tuple[Row, asyncio.Future[float]]] = []
+        self._waiting: list[tuple[Row, asyncio.Future[Prediction | None]]] = []
 
-    async def one(self, row: Row) -> float:
-        """Return the prediction of one row; NaN where the estimator has none."""
+    async def one(self, row: Row) -> Prediction | None:
+        """Return the prediction of one row, None where the estimator has no finite one."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._predict_waiting)
-        answer: asyncio.Future[float] = loop.create_future()
+        answer: asyncio.Future[Prediction | None] = loop.create_future()
         self._waiting.append((row, answer))
         return await answer
 
-    def many(self, rows: Sequence[Row]) -> list[float]:
-        """Return the predictions of rows; NaN where the estimator has none."""
+    def many(self, rows: Sequence[Row]) -> list[Prediction | None]:
+        """Return the predictions of rows, None where the estimator has no finite one."""
         features = np.array(rows, dtype=np.float64)
         start = time.perf_counter()
-        predictions = self._evaluate(features)
+        values = self._evaluate(features)
         seconds = time.perf_counter() - start
-        known = np.isfinite(predictions)
-        if not known.all():
-            self._metrics.record(features[known], predictions[known], seconds)
+        finite = np.isfinite(values)
+        if finite.all():
+            self._metrics.record(features, values, seconds)
         else:
-            self._metrics.record(features, predictions, seconds)
-        answers: list[float] = predictions.tolist()
-        return answers
+            self._metrics.record(features[finite], values[finite], seconds)
+        now = time.time()
+        return [
+            Prediction(value, self._signer.sign(value, now)) if math.isfinite(value) else None
+            for value in values.tolist()
+        ]
 
     def _predict_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -1,18 +1,18 @@
-"""What one worker serves with."""
+"""What one worker serves with: bytes in, bytes out, no HTTP."""
 
 from dataclasses import dataclass
 
 from bundle.manifest import Manifest
 from serving.answers import Answers
 from serving.feedback import Feedback
-from serving.inputs import Inputs
+from serving.inputs import OTHER, Decoded, Fault, Inputs
 from serving.metrics import ModelMetrics
 from serving.predictor import Predictor
 
 
 @dataclass(frozen=True)
 class Service:
-    """The parts that routes put together; none of them knows HTTP."""
+    """The parts, and the way of a body through them."""
 
     manifest: Manifest
     inputs: Inputs
@@ -21,3 +21,19 @@ class Service:
     feedback: Feedback
     metrics: ModelMetrics
     max_body_bytes: int
+
+    async def predict(self, body: bytes) -> bytes:
+        """Return the answer to one row. Raises InvalidInputError."""
+        decoded = self.inputs.one(body)
+        self._count_ignored(decoded)
+        return self.answers.one(await self.predictor.one(decoded.rows[0]))
+
+    def predict_batch(self, body: bytes) -> bytes:
+        """Return the answer to `{"instances": [row, …]}`. Raises InvalidInputError."""
+        decoded = self.inputs.many(body)
+        self._count_ignored(decoded)
+        return self.answers.many(self.predictor.many(decoded.rows))
+
+    def _count_ignored(self, decoded: Decoded) -> None:
+        if decoded.ignored:
+            self.metrics.reject([Fault(OTHER, "unknown")] * decoded.ignored)

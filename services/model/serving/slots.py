@@ -31,6 +31,10 @@ class Slots:
     values: NDArray[np.float64]
     positions: NDArray[np.intp]
 
+    def increment(self, slot: int, amount: float) -> None:
+        """Add to one slot."""
+        self.values[self.positions[slot]] += amount
+
     def add(
         self, slots: slice | NDArray[np.intp] | int, amounts: NDArray[np.float64] | float
     ) -> None:
@@ -62,6 +66,17 @@ class Layout:
             self._declare(name, f"{name}_bucket", help_text, {**labels, **le})
         self._declare(name, f"{name}_sum", help_text, labels)
         return slice(start, len(self.keys))
+
+    def summary(self, name: str, help_text: str, labels: Labels) -> slice:
+        """Declare a summary; return its slots: count and sum."""
+        start = len(self.keys)
+        self._declare(name, f"{name}_count", help_text, labels)
+        self._declare(name, f"{name}_sum", help_text, labels)
+        return slice(start, start + 2)
+
+    def gauge(self, name: str, help_text: str, labels: Labels) -> int:
+        """Declare a gauge; return its slot. The layout's type says how processes are merged."""
+        return self._declare(name, name, help_text, labels)
 
     def _declare(self, metric: str, sample: str, help_text: str, labels: Labels) -> int:
         self.keys.append(mmap_key(metric, sample, list(labels), list(labels.values()), help_text))

@@ -1,17 +1,15 @@
-"""Reading a body within its limit, and refusing one as FastAPI refuses an invalid one."""
+"""What every route with a body shares: how one is refused."""
 
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from starlette.requests import ClientDisconnect
 
-from serving.inputs import InvalidInputError, body_error
+from serving.answers import refusal
+from serving.body import ClientGoneError
+from serving.http_metrics import CLIENT_CLOSED_REQUEST
+from serving.inputs import InvalidInputError
 from serving.metrics import ModelMetrics
-
-# What nginx calls a client that closed its connection; nobody receives it, only metrics see it.
-CLIENT_CLOSED_REQUEST = 499
 
 
 class Problem(BaseModel):
@@ -34,35 +32,16 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def read(request: Request, max_bytes: int) -> bytes:
-    """Return the body. Raises InvalidInputError (413) without reading more than `max_bytes`."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
-    parts = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        parts.append(part)
-    return b"".join(parts)
-
-
 def add_error_handlers(app: FastAPI, metrics: ModelMetrics) -> None:
     """Answer refused inputs, and count why they were refused."""
 
     async def refuse(_: Request, error: Exception) -> Response:
         assert isinstance(error, InvalidInputError)  # noqa: S101 for the type checker
         metrics.reject(error.faults)
-        return JSONResponse({"detail": error.detail}, error.status_code)
+        return Response(refusal(error), error.status_code, media_type="application/json")
 
     async def gone(_: Request, __: Exception) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     app.add_exception_handler(InvalidInputError, refuse)
-    app.add_exception_handler(ClientDisconnect, gone)
-
-
-def _too_large(max_bytes: int) -> InvalidInputError:
-    return body_error("too_large", f"The body is larger than {max_bytes} bytes", 413)
+    app.add_exception_handler(ClientGoneError, gone)

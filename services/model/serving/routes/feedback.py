@@ -7,9 +7,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from bundle.manifest import Manifest
+from serving.body import read_body
 from serving.feedback import decode
 from serving.inputs import MAX_ROWS
-from serving.routes.body import REFUSALS, read
+from serving.routes.body import REFUSALS
 from serving.service import Service
 
 
@@ -42,7 +43,7 @@ def add_feedback(router: APIRouter, service: Service) -> None:
         openapi_extra=_body(service.manifest),
     )
     async def feedback(request: Request, response: Response) -> Outcome:
-        items = decode(await read(request, service.max_body_bytes))
+        items = decode(await read_body(request.receive, service.max_body_bytes))
         now = time.time()
         results = [_result(service, item, now) for item in items]
         accepted = sum(result.status == "accepted" for result in results)
