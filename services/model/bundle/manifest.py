@@ -1,8 +1,8 @@
 """What `bundle.json` says: the inputs, their reference distributions, the promised error."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 FORMAT = 1
 MANIFEST_FILE = "bundle.json"
@@ -13,7 +13,7 @@ TRAINED_AT_FILE = "trained_at.txt"
 # The model's output is monitored like a feature, under this name.
 PREDICTION = "prediction"
 
-# What a name must not hold, no key of a msgspec struct can.
+# What a name must not hold, no key of a msgspec struct can hold.
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern=r'^[^"\\\x00-\x1f]*$')
 ]
@@ -91,7 +91,7 @@ class Validation(_Strict):
 
 
 class Manifest(_Strict):
-    """All of `bundle.json`."""
+    """All of `bundle.json`. `reference` has the features in their order, and then the prediction."""
 
     format: Literal[1]
     name: Name
@@ -105,3 +105,9 @@ class Manifest(_Strict):
     validation: Validation
     libraries: dict[str, str]
     files: dict[PlainFileName, Sha256]
+
+    @model_validator(mode="after")
+    def _each_signal_has_its_reference(self) -> Self:
+        if [each.name for each in self.reference] != [*(f.name for f in self.features), PREDICTION]:
+            raise ValueError("the references are not those of the features and the prediction")
+        return self
