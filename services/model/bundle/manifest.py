@@ -91,7 +91,7 @@ class Validation(_Strict):
 
 
 class Manifest(_Strict):
-    """All of `bundle.json`. `reference` has the features in their order, and then the prediction."""
+    """All of `bundle.json`; `reference` has the features in order, and then the prediction."""
 
     format: Literal[1]
     name: Name

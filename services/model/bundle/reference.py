@@ -11,13 +11,17 @@ DECILES = np.linspace(0.1, 0.9, 9)
 
 
 def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inner edges of at most ten bins of about equal counts.
+    """Return the inner edges of two to ten bins of about equal counts.
 
-    Values (n,) without NaN. Edges are values of the data; ties merge, so that no bin is empty and
-    a constant has no edge at all.
+    Values (n,) without NaN, not all equal. Edges are values of the data; ties merge, so that no bin
+    is empty.
     """
-    deciles: NDArray[np.float64] = np.quantile(values, DECILES, method="higher")
-    return np.unique(deciles[deciles > values.min()])
+    minimum = values.min()
+    edges: NDArray[np.float64] = np.quantile(values, DECILES, method="higher")
+    if edges[-1] == minimum:
+        # A flag that is rarely set: what is not at the minimum is a bin all the same.
+        edges = values[values > minimum].min(keepdims=True)
+    return np.unique(edges[edges > minimum])
 
 
 def describe(
@@ -66,6 +70,14 @@ def smoothed_ratios(counts: list[int]) -> list[float]:
 
 def _ranges(edges: NDArray[np.float64]) -> list[str]:
     """Return what a person reads for each bin."""
-    names = [f"{edge:g}" for edge in edges]
+    names = _names(edges)
     inner = [f"{low} to {high}" for low, high in pairwise(names)]
     return [f"< {names[0]}", *inner, f">= {names[-1]}"]
+
+
+def _names(edges: NDArray[np.float64]) -> list[str]:
+    """Write edges with as few digits as tell them apart, six at least."""
+    digits = 6
+    while len({f"{edge:.{digits}g}" for edge in edges}) < len(edges):
+        digits += 1
+    return [f"{edge:.{digits}g}" for edge in edges]
