@@ -1,0 +1,156 @@
+"""Images, single containers and the composed stack, as the tests run them."""
+
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from tests.support.machine import free_port, require
+
+ROOT = Path(__file__).parents[2]
+TAG = "test"
+# Each variable of compose.yaml that names a port of this machine.
+PORTS = (
+    "MODEL_PORT",
+    "MODEL_METRICS_PORT",
+    "PROMETHEUS_PORT",
+    "ALERTMANAGER_PORT",
+    "GRAFANA_PORT",
+    "LOCUST_PORT",
+    "LOCUST_METRICS_PORT",
+)
+# As compose.yaml mounts it.
+METRICS_TMPFS = {"/run/model-metrics": "uid=10001,gid=10001,mode=0700,size=64m"}
+HARDENED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
+
+# Its cleaner is one more image; every container here is removed by a `with`.
+testcontainers_config.ryuk_disabled = True
+
+
+def docker(*words: str) -> str:
+    """Return what `docker` prints, or fail the test with what it complained of."""
+    return _run([require("docker"), *words], dict(os.environ))
+
+
+def inspect(name: str) -> dict[str, Any]:
+    """Return what Docker knows of an image or a container."""
+    found: list[dict[str, Any]] = json.loads(docker("inspect", name))
+    return found[0]
+
+
+@cache
+def built(service: str) -> str:
+    """Build a service's image, once for all tests, and return its name."""
+    _compose(["build", "--quiet", service], _environment())
+    return f"ml-monitoring/{service}:{TAG}"
+
+
+@cache
+def to_be_had(image: str) -> bool:
+    """Tell whether an image is here or can be pulled."""
+    binary = require("docker")
+    return any(
+        subprocess.run([binary, *words, image], capture_output=True, check=False).returncode == 0
+        for words in (["image", "inspect"], ["pull", "--quiet"])
+    )
+
+
+def container(image: str, *ports: int, **options: Any) -> DockerContainer:  # noqa: ANN401
+    """Return a container to start by `with`; `ports` get free ones of 127.0.0.1."""
+    made = DockerContainer(image).with_kwargs(**options)
+    for port in ports:
+        # Docker chooses; left to itself, testcontainers would bind every address.
+        made.ports[str(port)] = ("127.0.0.1",)  # type: ignore[assignment]
+    return made
+
+
+def url(started: DockerContainer, port: int, path: str = "") -> str:
+    """Return the address of a started container's port."""
+    return f"http://127.0.0.1:{started.get_exposed_port(port)}{path}"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A started Compose project."""
+
+    project: str
+    environment: dict[str, str]
+    services: Sequence[str] = field(default=())
+
+    def compose(self, *words: str) -> str:
+        """Return what `docker compose` prints about this project."""
+        return _compose(["--project-name", self.project, *words], self.environment)
+
+    def url(self, port: str, path: str = "") -> str:
+        """Return the address of what is published on the port named `port`."""
+        return f"http://127.0.0.1:{self.environment[port]}{path}"
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """Return what Docker knows of each container, by service."""
+        ids = self.compose("ps", "--all", "--quiet").split()
+        return {
+            known["Config"]["Labels"]["com.docker.compose.service"]: known
+            for known in map(inspect, ids)
+        }
+
+    def leftovers(self) -> list[str]:
+        """Return the containers, volumes and networks that the project still has."""
+        mine = ("--quiet", "--filter", f"label=com.docker.compose.project={self.project}")
+        lists = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
+        found = (docker(*words, *mine) for words in lists)
+        return [name for lines in found for name in lines.split()]
+
+    def down(self) -> None:
+        """Remove everything that the project made."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
+
+
+@contextmanager
+def composed(*services: str, **variables: str) -> Iterator[Stack]:
+    """Start services of compose.yaml on free ports, wait until all are healthy, and remove them."""
+    for service in {"model", "locust"} & {*services}:
+        built(service)
+    project = f"ml-monitoring-test-{secrets.token_hex(4)}"
+    stack = Stack(project, {**_environment(), **variables}, services)
+    try:
+        try:
+            stack.compose("up", "--detach", "--wait", "--wait-timeout", "180", *services)
+        except pytest.fail.Exception:
+            print(stack.compose("logs", "--no-color", "--tail", "50"))  # noqa: T201 why it failed
+            raise
+        yield stack
+    finally:
+        stack.down()
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which neither the shell nor .env decides what Compose does."""
+    kept = {name: os.environ[name] for name in os.environ if name in _KEPT}
+    ports = {name: str(free_port()) for name in PORTS}
+    return {**kept, **ports, "IMAGE_TAG": TAG, "COMPOSE_DISABLE_ENV_FILE": "1"}
+
+
+_KEPT = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR")
+
+
+def _compose(words: Sequence[str], environment: dict[str, str]) -> str:
+    return _run([require("docker"), "compose", *words], environment)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}: {done.stderr or done.stdout}", pytrace=False)
+    return done.stdout.strip()
