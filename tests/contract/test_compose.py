@@ -1,0 +1,243 @@
+"""compose.yaml says of every service what STYLE asks, and agrees with the files beside it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serving.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "compose.yaml"
+CONFIG: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
+SERVICES: dict[str, dict[str, Any]] = CONFIG["services"]
+PYTHON = "python:3.13-slim-trixie"
+
+# The contract: each service's ports inside its container, and the variables that move them outside.
+PORTS = {
+    "locust": {8089: "LOCUST_PORT", 9646: "LOCUST_METRICS_PORT"},
+    "model": {8000: "MODEL_PORT", 8001: "MODEL_METRICS_PORT"},
+    "prometheus": {9090: "PROMETHEUS_PORT"},
+    "alertmanager": {9093: "ALERTMANAGER_PORT"},
+    "grafana": {3000: "GRAFANA_PORT"},
+}
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+
+every_service = pytest.mark.parametrize("name", SERVICES)
+every_own_service = pytest.mark.parametrize("name", OURS)
+
+
+def dockerfile(name: str) -> str:
+    """Return the text of a service's Dockerfile."""
+    path: str = SERVICES[name]["build"]["dockerfile"]
+    return (ROOT / path).read_text("utf-8")
+
+
+def seconds(duration: str) -> int:
+    """Return a duration of Compose, in s."""
+    return int(duration.removesuffix("s"))
+
+
+def test_project_has_its_name() -> None:
+    """Volumes and containers are called the same from every checkout's directory."""
+    assert CONFIG["name"] == "ml-monitoring"
+
+
+def test_services_stand_in_flow_order() -> None:
+    """A reader follows the data from top to bottom."""
+    assert list(SERVICES) == ["locust", "model", "prometheus", "alertmanager", "grafana"]
+
+
+@every_service
+def test_service_is_told_in_one_comment_line(name: str) -> None:
+    """Above each service stands what it does."""
+    lines = COMPOSE.read_text("utf-8").splitlines()
+    place = lines.index(f"  {name}:")
+
+    assert lines[place - 1].startswith("  # ")
+    assert not lines[place - 2].strip().startswith("#")
+
+
+@every_service
+def test_service_is_locked_up(name: str) -> None:
+    """Neither root, nor capabilities, nor a root file system to write to."""
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["user"].partition(":")[0]) > 0
+    assert not {"privileged", "cap_add", "network_mode", "pid", "container_name"} & set(service)
+
+
+@every_service
+def test_service_is_bounded_and_watched(name: str) -> None:
+    """It cannot take all memory or disk, it is started again, and it says whether it is well."""
+    service = SERVICES[name]
+
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert seconds(service["healthcheck"]["interval"]) <= 10
+
+
+@every_service
+def test_ports_are_the_contracts_and_on_loopback_only(name: str) -> None:
+    """Nobody else on the network sees the stack, and .env can move every port."""
+    published = [
+        f"127.0.0.1:${{{variable}:-{port}}}:{port}" for port, variable in PORTS[name].items()
+    ]
+
+    assert SERVICES[name]["ports"] == published
+
+
+@every_service
+def test_order_matters_only_with_a_condition(name: str) -> None:
+    """A dependency without a condition promises nothing."""
+    for dependency in SERVICES[name].get("depends_on", {}).values():
+        assert dependency["condition"] == "service_healthy"
+
+
+@every_service
+def test_what_is_mounted_from_the_checkout_is_read_only(name: str) -> None:
+    """No container writes into the checkout; what it keeps is in a named volume."""
+    for mount in SERVICES[name].get("volumes", []):
+        source: str = mount.partition(":")[0]
+        if source.startswith("./"):
+            assert mount.endswith(":ro")
+            assert (ROOT / source).exists()
+        else:
+            assert source in CONFIG["volumes"]
+
+
+def test_images_are_the_agreed_versions() -> None:
+    """Never a floating tag."""
+    images = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
+
+    assert images == {
+        "prometheus": "prom/prometheus:v3.13.2",
+        "alertmanager": "prom/alertmanager:v0.34.0",
+        "grafana": "grafana/grafana:13.2.0",
+    }
+
+
+@every_own_service
+def test_own_image_is_called_after_its_service(name: str) -> None:
+    """Folder = service = image."""
+    service = SERVICES[name]
+
+    assert service["image"] == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:${{IMAGE_TAG:-0.1.0}}"
+    assert service["build"] == {"context": ".", "dockerfile": f"services/{name}/Dockerfile"}
+    assert service["env_file"] == [f"services/{name}/settings.env"]
+
+
+@every_own_service
+def test_dockerfile_and_compose_agree(name: str) -> None:
+    """The same user, health check and ports, with Compose and without; every base is one tag."""
+    text = dockerfile(name)
+    probe = SERVICES[name]["healthcheck"]["test"]
+    words = ", ".join(f'"{word}"' for word in probe[1:])
+
+    assert f"USER {SERVICES[name]['user']}\n" in text
+    assert f"CMD [{words}]\n" in text
+    assert f"EXPOSE {' '.join(map(str, PORTS[name]))}\n" in text
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    stages = re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE)
+    assert {base for base in bases if base not in stages} == {PYTHON}
+
+
+@every_own_service
+def test_packages_are_installed_from_hashes_only(name: str) -> None:
+    """An image holds what the lock says."""
+    installs = re.findall(r"pip .*install (.*)", dockerfile(name))
+
+    assert installs
+    assert all(words.startswith("--require-hashes -r /requirements") for words in installs)
+
+
+def test_every_service_is_scraped_at_its_name() -> None:
+    """Service = job = file of targets = host name, and the port is one of the service's."""
+    targets = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in _target_files()}
+
+    assert set(targets) == set(SERVICES)
+    for name, [group] in targets.items():
+        [(host, _, port)] = [target.partition(":") for target in group["targets"]]
+        assert (host, group["labels"]["job"]) == (name, name)
+        assert int(port) in PORTS[name]
+
+
+def test_env_example_lists_what_compose_reads() -> None:
+    """Every variable is documented there once, commented out, with the default; and no others."""
+    read = dict(re.findall(r"\$\{(\w+)(?::[-+]([^}]*))?\}", COMPOSE.read_text("utf-8")))
+    example = (ROOT / ".env.example").read_text("utf-8")
+    documented = re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE)
+
+    assert sorted(read) == sorted(name for name, _ in documented)
+    assert all(read[name] == default for name, default in documented if not _is_secret(name))
+    assert all(line.startswith("#") for line in example.splitlines() if line)
+
+
+def test_secrets_have_no_default() -> None:
+    """Without .env there is no password, key or webhook that somebody could know."""
+    text = COMPOSE.read_text("utf-8")
+
+    assert "${MODEL_PREDICTION_KEYS:-}" in text
+    assert "${GF_SECURITY_ADMIN_PASSWORD:-}" in text
+    assert CONFIG["secrets"] == {"slack_webhook_url": {"file": "${SLACK_WEBHOOK_FILE:-/dev/null}"}}
+
+
+def test_slack_secret_is_where_alertmanager_looks() -> None:
+    """api_url_file is relative to the working directory, below which Compose mounts secrets."""
+    alertmanager = SERVICES["alertmanager"]
+    config = yaml.safe_load((ROOT / "prometheus" / "alertmanager.slack.yml").read_text("utf-8"))
+    [[slack]] = [receiver["slack_configs"] for receiver in config["receivers"]]
+    [secret] = alertmanager["secrets"]
+
+    assert f"{alertmanager['working_dir']}/{slack['api_url_file']}" == f"/run/secrets/{secret}"
+
+
+def test_model_has_time_to_finish_its_requests() -> None:
+    """Docker kills the service later than the service itself gives up."""
+    graceful: int = Settings.model_fields["graceful_timeout"].default
+
+    assert seconds(SERVICES["model"]["stop_grace_period"]) > graceful
+
+
+def test_metrics_directory_is_in_memory_and_the_users_own() -> None:
+    """The directory that the image names is a tmpfs of the image's user, closed to others."""
+    [tmpfs] = SERVICES["model"]["tmpfs"]
+    path, _, options = tmpfs.partition(":")
+    uid, _, gid = SERVICES["model"]["user"].partition(":")
+
+    assert f"PROMETHEUS_MULTIPROC_DIR={path}\n" in dockerfile("model")
+    assert {f"uid={uid}", f"gid={gid}", "mode=0700"} < set(options.split(","))
+
+
+def test_builder_sees_only_what_is_let_in() -> None:
+    """.dockerignore is a list of what is allowed, so nothing secret can slip into an image."""
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+
+    assert patterns[0] == "*"
+    assert [line for line in patterns if line.startswith("!")] == ["!services"]
+    assert "**/*.secret" in patterns
+
+
+def test_ci_brings_the_images_that_are_used() -> None:
+    """The stand-ins of CI are tagged like the images that Compose and the Dockerfiles name."""
+    script = (ROOT / ".ci" / "base-images.sh").read_text("utf-8")
+    brought = dict(re.findall(r"^(\w+)=(\S+:\S+)$", script, re.MULTILINE))
+    used = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
+
+    assert brought == {"python": PYTHON, **used}
+
+
+def _target_files() -> list[Path]:
+    return sorted((ROOT / "prometheus" / "targets").glob("*.yml"))
+
+
+def _is_secret(name: str) -> bool:
+    return name.endswith(("_KEYS", "_FILE", "_PASSWORD"))
