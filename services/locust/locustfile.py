@@ -12,6 +12,7 @@ from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
 from traffic.client import Client, Pace
 from traffic.exporter import LocustCollector, serve
+from traffic.memory import forget
 from traffic.rows import held_out
 from traffic.scenarios import SCENARIOS, requests_of
 from traffic.settings import Settings, SettingsError, read_settings, variable
@@ -92,6 +93,9 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
     ModelUser.traffic = Traffic(settings, runner)
     environment.events.test_start.add_listener(  # type: ignore[no-untyped-call]
         lambda **_: ModelUser.traffic.restart()
+    )
+    environment.events.usage_monitor.add_listener(  # type: ignore[no-untyped-call] # every 5 s
+        lambda **_: forget(runner.stats, time.time())
     )
     if isinstance(runner, LocalRunner | MasterRunner):
         check_host(environment)
