@@ -3,8 +3,9 @@
 import logging
 from typing import TYPE_CHECKING
 
+from serving.archive import archive_dead_workers
 from serving.logs import logging_config
-from serving.metrics_server import archive_dead_workers, start_metrics_server
+from serving.metrics_server import start_metrics_server
 from serving.settings import read_settings
 
 if TYPE_CHECKING:

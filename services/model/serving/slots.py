@@ -12,7 +12,7 @@ aligned, so the whole file is also an array of float64. The file's name begins w
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from prometheus_client.mmap_dict import mmap_key
 from prometheus_client.utils import floatToGoString
 
 Labels = Mapping[str, str]
+_INT32 = struct.Struct("i")
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,36 @@ class Layout:
         return Slots(np.frombuffer(mapped, dtype=np.float64), np.array(positions, dtype=np.intp))
 
 
-def encode(entries: Iterable[tuple[str, float]]) -> tuple[bytes, list[int]]:
+def used_bytes(content: bytes) -> int:
+    """Return how much of a file's bytes is in use; of a file just created, none."""
+    used: int = _INT32.unpack_from(content)[0] if content else 0
+    return used
+
+
+def entries(content: bytes) -> Iterator[tuple[str, int]]:
+    """Yield each key of a file's bytes and its value's index as float64."""
+    offset, used = 8, used_bytes(content)
+    while offset < used:
+        length: int = _INT32.unpack_from(content, offset)[0]
+        key = content[offset + 4 : offset + 4 + length].decode()
+        offset += 4 + length + _padding(length)
+        yield key, offset // 8
+        offset += 16
+
+
+def encode(pairs: Iterable[tuple[str, float]]) -> tuple[bytes, list[int]]:
     """Return a file of (key, value) entries and, for each, its value's index as float64."""
     parts = []
     positions = []
     used = 8
-    for key, value in entries:
+    for key, value in pairs:
         encoded = key.encode()
-        padded = encoded + b" " * (8 - (len(encoded) + 4) % 8)
+        padded = encoded + b" " * _padding(len(encoded))
         parts.append(struct.pack(f"i{len(padded)}sdd", len(encoded), padded, value, 0.0))
         used += len(parts[-1])
         positions.append((used - 16) // 8)
     return struct.pack("i4x", used) + b"".join(parts), positions
+
+
+def _padding(key_bytes: int) -> int:
+    return 8 - (key_bytes + 4) % 8
