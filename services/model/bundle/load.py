@@ -83,7 +83,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text).get("format")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
         raise BundleError(f"no bundle at {path.parent}: {path.name}: {reason}") from error
     if found != FORMAT:

@@ -1,0 +1,232 @@
+"""Bundles: the same data gives the same bytes, and what cannot be monitored is not built."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression
+
+from bundle.build import MIN_ROWS, Recipe, UnmonitorableError, build_bundle
+from bundle.load import load_bundle, load_manifest, trained_at
+from bundle.manifest import Feature, Manifest, Quantity
+
+RECIPE = Recipe(
+    name="made-up",
+    target=Quantity(name="y", description="what is predicted"),
+    features=(
+        Feature(name="a", description="some number"),
+        Feature(name="b (%)", description="bounded", minimum=-10, maximum=10),
+    ),
+)
+Break = Callable[[pd.DataFrame], Any]
+
+
+def frame(rows: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Return a table that a bundle can be built from."""
+    random = np.random.default_rng(seed)
+    a, b = random.normal(0, 1, rows), random.normal(0, 1, rows)
+    return pd.DataFrame({"a": a, "b (%)": b, "y": 2 * a - b + random.normal(0, 0.1, rows)})
+
+
+def build(directory: Path, train: pd.DataFrame | None = None, recipe: Recipe = RECIPE) -> Manifest:
+    """Build a bundle of a linear regression."""
+    train = frame() if train is None else train
+    return build_bundle(LinearRegression(), train, frame(100, seed=1), recipe, directory)
+
+
+def without_time(bundle: Path) -> dict[str, bytes]:
+    """Return a bundle's files but for the one that says when it was built."""
+    return {
+        path.name: path.read_bytes() for path in bundle.iterdir() if path.name != "trained_at.txt"
+    }
+
+
+def test_same_data_same_bytes(tmp_path: Path) -> None:
+    """Built twice, from copies of the frames: every file is equal but for the time."""
+    build(tmp_path / "one")
+    build(tmp_path / "two", frame().copy())
+
+    assert without_time(tmp_path / "one") == without_time(tmp_path / "two")
+
+
+def test_boosted_trees_are_as_reproducible(tmp_path: Path) -> None:
+    """Parallel sums would differ in their last bits, and with them the version."""
+    estimator = HistGradientBoostingRegressor(max_iter=5, random_state=0)
+    versions = {
+        build_bundle(estimator, frame(), frame(100, seed=1), RECIPE, tmp_path / str(i)).version
+        for i in range(3)
+    }
+
+    assert len(versions) == 1
+
+
+def test_other_data_is_another_version(tmp_path: Path) -> None:
+    """The version is a hash of the estimator."""
+    assert build(tmp_path / "1").version != build(tmp_path / "2", frame(seed=2)).version
+
+
+def test_building_does_not_fit_the_callers_estimator(tmp_path: Path) -> None:
+    """A clone is fitted: the same estimator object builds the next bundle from scratch."""
+    estimator = LinearRegression()
+    build_bundle(estimator, frame(), frame(100, seed=1), RECIPE, tmp_path)
+
+    assert not hasattr(estimator, "coef_")
+
+
+def test_what_was_built_is_what_is_loaded(tmp_path: Path) -> None:
+    """Manifest and predictions survive the way through the files."""
+    built = build(tmp_path)
+    loaded = load_bundle(tmp_path)
+
+    expected = LinearRegression().fit(frame()[["a", "b (%)"]].to_numpy(), frame()["y"])
+    rows = frame(50, seed=3)[["a", "b (%)"]].to_numpy()
+    assert built == loaded.manifest
+    assert expected.predict(rows) == pytest.approx(loaded.estimator.predict(rows), abs=1e-12)
+
+
+def test_validation_is_of_the_held_out_rows(tmp_path: Path) -> None:
+    """MAE and RMSE by hand; the cross-validated ones are near them and not the same."""
+    validation = build(tmp_path).validation
+    held_out = frame(100, seed=1)
+
+    predictions = load_bundle(tmp_path).estimator.predict(held_out[["a", "b (%)"]].to_numpy())
+    errors = predictions - held_out["y"].to_numpy()
+    assert validation.mae == pytest.approx(np.abs(errors).mean(), rel=1e-12)
+    assert validation.rmse == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-12)
+    assert validation.cv_mae == pytest.approx(validation.mae, rel=0.3)
+    assert validation.cv_mae != validation.mae
+    assert validation.rows == 100
+
+
+def test_nullable_feature_may_miss_values(tmp_path: Path) -> None:
+    """Its missing rows have a bin of their own; in any dtype that pandas has for them."""
+    features = (Feature(name="a", description="", nullable=True), RECIPE.features[1])
+    recipe = Recipe(name="made-up", target=RECIPE.target, features=features)
+    train = frame()
+    train.loc[::4, "a"] = None
+    estimator = HistGradientBoostingRegressor(max_iter=5)
+    for number, column in enumerate((train["a"], train["a"].astype("Float64"))):
+        built = build_bundle(
+            estimator, train.assign(a=column), frame(100, seed=1), recipe, tmp_path / str(number)
+        )
+
+        assert (built.reference[0].bins[-1].bin, built.reference[0].bins[-1].count) == (
+            "missing",
+            100,
+        )
+
+
+def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
+    """A column need not be float64 to be numeric; a flag is one, however rare."""
+    train = frame()
+    train["a"] = (np.arange(400) * 7 % 13).astype("int8")
+    train["b (%)"] = np.arange(400) % 100 == 0
+
+    assert [len(each.bins) for each in build(tmp_path, train).reference[:2]] == [10, 2]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "message"),
+    [
+        (lambda train: train.drop(columns="a"), "column a is not in the data frame"),
+        (lambda train: train.drop(columns="y"), "column y is not in the data frame"),
+        (lambda train: train.head(MIN_ROWS - 1), "199 training rows: fewer than 200"),
+        (lambda train: train.assign(a=3.5), r"a is constant \(3.5\)"),
+        (lambda train: train.assign(a="red"), "column a is not numeric: .*red"),
+        (lambda train: train.assign(a=["1", "x"] * 200), "column a is not numeric: .*x"),
+        (lambda train: train.assign(a=[{}] * 400), "column a is not numeric: .*dict"),
+        (
+            lambda train: train.assign(a=train["a"].where(train.index % 100 != 0)),
+            "feature a: 4 rows have no value",
+        ),
+        (lambda train: train.assign(a=np.nan), "feature a: 400 rows have no value"),
+        (
+            lambda train: train.assign(a=train["a"].where(train.index != 7, -np.inf)),
+            "feature a: an infinite value",
+        ),
+        (
+            lambda train: train.assign(**{"b (%)": train["a"] * 20}),
+            r"feature b \(%\): -.* is below",
+        ),
+        (lambda train: train.assign(**{"b (%)": train["a"] ** 4}), r"feature b \(%\): .* is above"),
+        (
+            lambda train: train.assign(y=train["y"].where(train.index != 7)),
+            "the target has rows without a finite value",
+        ),
+        (lambda train: train.assign(y=1.0), "prediction is constant"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_refuses_data_that_cannot_be_monitored(breaks: Break, message: str, tmp_path: Path) -> None:
+    """The message says which column and why; nothing is written."""
+    with pytest.raises(UnmonitorableError, match=message):
+        build(tmp_path / "bundle", breaks(frame()))
+
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_enough_rows_are_enough(tmp_path: Path) -> None:
+    """200 rows build."""
+    assert build(tmp_path, frame(MIN_ROWS)).rows == MIN_ROWS
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a", "prediction"), "a feature is called prediction"),
+        (("a", "a"), "two features have one name"),
+    ],
+)
+def test_refuses_names_that_would_be_confused(
+    names: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    """The prediction is monitored under this name; a name stands for one column."""
+    features = [Feature(name=name, description="") for name in names]
+    train = frame().assign(prediction=frame()["a"])
+
+    with pytest.raises(UnmonitorableError, match=message):
+        build(tmp_path, train, Recipe(name="made-up", target=RECIPE.target, features=features))
+
+
+@pytest.mark.parametrize("name", ["", 'a"b', "a\\b", "a\nb", "a\0b", "x" * 101])
+def test_refuses_names_that_no_decoder_takes(name: str) -> None:
+    """They would be refused by a worker when it starts: too late."""
+    with pytest.raises(ValidationError):
+        Feature(name=name, description="")
+
+
+def test_the_time_of_the_build_is_beside_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """UTC; SOURCE_DATE_EPOCH makes it reproducible; without the file it is unknown."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    build(tmp_path)
+
+    assert trained_at(tmp_path) == "2001-09-09T01:46:40Z"
+    assert trained_at(tmp_path / "nowhere") == "unknown"
+
+
+def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
+    """Building into the directory of an older bundle leaves one that loads."""
+    build(tmp_path, frame(seed=2))
+    built = build(tmp_path)
+
+    assert load_manifest(tmp_path) == built
+
+
+def test_the_manifest_is_json_for_everybody(tmp_path: Path) -> None:
+    """UTF-8, no NaN, a line feed at the end."""
+    build(tmp_path)
+    text = (tmp_path / "bundle.json").read_text("utf-8")
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} in bundle.json")
+
+    json.loads(text, parse_constant=refuse)
+    assert text.endswith("}\n")

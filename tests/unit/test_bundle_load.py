@@ -1,0 +1,199 @@
+"""Loading a bundle: one clear line for whatever is wrong with it, and no pickle on trust."""
+
+import hashlib
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bundle.load import BundleError, load_bundle, load_manifest
+from tests.support.bundles import edit_manifest, make_manifest
+
+MODEL = "model.joblib"
+
+
+class Bomb:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.fixture(name="bundle")
+def _bundle(tmp_path: Path) -> Path:
+    """Return the directory of a bundle that holds a pickled list instead of an estimator."""
+    directory = tmp_path / "bundle"
+    directory.mkdir()
+    manifest = make_manifest().model_dump_json(exclude_none=True)
+    (directory / "bundle.json").write_text(manifest, "utf-8")
+    put(directory, pickle.dumps([1, 2, 3]))
+    edit_manifest(directory, files={MODEL: sha256(directory / MODEL)})
+    return directory
+
+
+def put(bundle: Path, content: bytes) -> None:
+    """Put another estimator in a bundle."""
+    (bundle / MODEL).write_bytes(content)
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def failure(bundle: Path) -> str:
+    """Return why a bundle does not load, at start as in a worker: one line."""
+    with pytest.raises(BundleError) as at_start:
+        load_manifest(bundle)
+    with pytest.raises(BundleError) as in_worker:
+        load_bundle(bundle)
+    assert str(at_start.value) == str(in_worker.value)
+    assert len(str(at_start.value).splitlines()) == 1
+    return str(at_start.value)
+
+
+def test_a_sound_bundle_loads(bundle: Path) -> None:
+    """The fixture is sound: what the other tests refuse, they refuse for their own reason."""
+    assert load_bundle(bundle).manifest == load_manifest(bundle)
+
+
+def test_nothing_is_unpickled_before_its_hash_is_checked(bundle: Path, tmp_path: Path) -> None:
+    """A pickle that makes a file when it is read makes none, unless bundle.json vouches for it."""
+    crater = tmp_path / "crater"
+    put(bundle, pickle.dumps(Bomb(crater)))
+
+    assert "model.joblib is corrupt: its SHA-256 is" in failure(bundle)
+    assert not crater.exists()
+
+    edit_manifest(bundle, files={MODEL: sha256(bundle / MODEL)})
+    load_bundle(bundle)
+    assert crater.exists()
+
+
+def test_one_changed_bit_is_found(bundle: Path) -> None:
+    """Anywhere in the file."""
+    content = bytearray((bundle / MODEL).read_bytes())
+    content[-1] ^= 1
+    put(bundle, bytes(content))
+
+    assert "is corrupt" in failure(bundle)
+
+
+def test_what_does_not_unpickle_says_so(bundle: Path) -> None:
+    """The hash is right and the content is not: another version of a library, perhaps."""
+    for content in (b"", b"not a pickle", b"cno_such_module\nThing\n."):
+        put(bundle, content)
+        edit_manifest(bundle, files={MODEL: sha256(bundle / MODEL)})
+
+        with pytest.raises(BundleError, match=r"model\.joblib does not load: ") as failed:
+            load_bundle(bundle)
+        assert len(str(failed.value).splitlines()) == 1
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    """With what is missing."""
+    assert failure(tmp_path / "nowhere") == (
+        f"no bundle at {tmp_path / 'nowhere'}: bundle.json: No such file or directory"
+    )
+
+
+def test_a_file_instead_of_a_directory_is_named(bundle: Path) -> None:
+    """MODEL_BUNDLE is the directory, not bundle.json."""
+    assert failure(bundle / "bundle.json").endswith("Not a directory")
+
+
+def test_a_missing_estimator_is_named(bundle: Path) -> None:
+    """The manifest lists it."""
+    (bundle / MODEL).unlink()
+
+    assert failure(bundle) == f"{bundle / MODEL}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not JSON: Expecting value"),
+        (b"{", "not JSON: Expecting property name"),
+        (b"\xff\xfe", "not JSON: 'utf-8' codec"),
+        (b"[]", "not JSON: "),
+        (b"null", "not JSON: "),
+        (b"[" * 100_000, "not JSON: "),
+        (b"{}", "has format None; this service reads format 1"),
+        (b'{"format": 2}', "has format 2; this service reads format 1"),
+        (b'{"format": "1"}', "has format 1; this service reads format 1"),
+        (b'{"format": 1}', "bundle.json: name: Field required"),
+    ],
+    ids=lambda value: repr(value)[:25],
+)
+def test_what_is_no_manifest_says_so(bundle: Path, content: bytes, reason: str) -> None:
+    """Not JSON, another format, or a field that is missing."""
+    (bundle / "bundle.json").write_bytes(content)
+
+    assert reason in failure(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"features": []}, "features"),
+        ({"version": "no spaces"}, "version"),
+        ({"version": "../etc"}, "version"),
+        ({"task": "clustering"}, "task"),
+        ({"extra": 1}, "extra"),
+        ({"reference": []}, "the references are not those of the features"),
+        ({"files": {}}, "has no hash of model.joblib"),
+        ({"files": {MODEL: "0"}}, f"files.{MODEL}"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named(bundle: Path, changes: dict[str, Any], where: str) -> None:
+    """By its path in the file."""
+    edit_manifest(bundle, **changes)
+
+    assert where in failure(bundle)
+
+
+def test_references_in_another_order_are_refused(bundle: Path) -> None:
+    """Each feature would be held against the distribution of its neighbour."""
+    reference = list(load_manifest(bundle).reference)
+    swapped = [reference[1], reference[0], *reference[2:]]
+    edit_manifest(bundle, reference=[each.model_dump(exclude_none=True) for each in swapped])
+
+    assert "the references are not those of the features" in failure(bundle)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "/etc/hostname",
+        "a/b",
+        "..",
+        ".",
+        ".hidden",
+        "",
+        "a\0b",
+        "~",
+        "C:x",
+    ],
+)
+def test_a_file_outside_the_bundle_is_not_read(bundle: Path, name: str) -> None:
+    """A name is a plain one: no path leads out of the directory."""
+    files = {MODEL: sha256(bundle / MODEL), name: "0" * 64}
+    shutil.copy(bundle / MODEL, bundle.parent / "evil")
+    edit_manifest(bundle, files=files)
+
+    assert "String should match pattern" in failure(bundle)
+
+
+def test_a_name_with_a_line_feed_is_not_plain(bundle: Path) -> None:
+    """The pattern holds to the very end of the name."""
+    edit_manifest(bundle, files={f"{MODEL}\n": sha256(bundle / MODEL)})
+
+    with pytest.raises(BundleError, match="String should match pattern"):
+        load_manifest(bundle)
