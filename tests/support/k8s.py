@@ -1,0 +1,131 @@
+"""The manifests as tests see them: what kustomize builds, and the questions one asks of it."""
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from jsonschema import Draft202012Validator
+from kubernetes_validate.utils import (  # type: ignore[import-untyped]
+    SchemaNotFoundError,
+    ValidationError,
+    validate,
+)
+
+from tests.support.machine import require
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = Path(__file__).parent / "schemas"
+
+# Everything that a person may apply, below k8s/.
+OVERLAYS = ("base", "overlays/minikube", "overlays/production")
+
+Json = dict[str, Any]
+Objects = tuple[Json, ...]
+
+
+class BuildError(Exception):
+    """Kustomize refused; the message is its own."""
+
+
+@cache
+def build(overlay: str, root: Path = ROOT) -> Objects:
+    """Return what `kubectl apply -k` would send for an overlay. Raises BuildError."""
+    command = [require("kustomize"), "build", str(root / "k8s" / overlay)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(done.stderr.strip())
+    return tuple(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
+
+
+def of_kind(objects: Objects, *kinds: str) -> list[Json]:
+    """Return the objects of some kinds."""
+    return [each for each in objects if each["kind"] in kinds]
+
+
+def named(objects: Objects, kind: str, name: str) -> Json:
+    """Return the one object of that kind and name."""
+    found = [each for each in of_kind(objects, kind) if each["metadata"]["name"] == name]
+    if len(found) != 1:
+        raise AssertionError(f"{len(found)} objects are {kind}/{name}")
+    return found[0]
+
+
+def title(each: Json) -> str:
+    """Return an object's name for people: Kind/name."""
+    return f"{each['kind']}/{each['metadata']['name']}"
+
+
+def labels(each: Json) -> Mapping[str, str]:
+    """Return an object's own labels."""
+    return cast("Mapping[str, str]", each["metadata"].get("labels", {}))
+
+
+def workloads(objects: Objects) -> list[Json]:
+    """Return the objects that make pods."""
+    return of_kind(objects, "Deployment", "Job")
+
+
+def pod_labels(workload: Json) -> Mapping[str, str]:
+    """Return the labels of a workload's pods."""
+    return labels(workload["spec"]["template"])
+
+
+def pod_spec(workload: Json) -> Json:
+    """Return the specification of a workload's pods."""
+    return cast("Json", workload["spec"]["template"]["spec"])
+
+
+def containers(workload: Json) -> list[Json]:
+    """Return all containers of a workload, sidecars included."""
+    spec = pod_spec(workload)
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
+def every_container(objects: Objects) -> Iterator[tuple[Json, Json]]:
+    """Yield (workload, container) for each container there is."""
+    for workload in workloads(objects):
+        for container in containers(workload):
+            yield workload, container
+
+
+def ports(workload: Json) -> dict[str, int]:
+    """Return a workload's ports by name."""
+    return {
+        port["name"]: port["containerPort"]
+        for container in containers(workload)
+        for port in container.get("ports", ())
+    }
+
+
+def selected(selector: Mapping[str, str], candidates: list[Json]) -> list[Json]:
+    """Return the workloads whose pods a label selector matches."""
+    return [each for each in candidates if selector.items() <= pod_labels(each).items()]
+
+
+def schema_problems(each: Json, version: str) -> list[str]:
+    """Return what the API server of a Kubernetes version would not know or not accept."""
+    try:
+        validate(each, version, strict=True)
+    except SchemaNotFoundError:
+        return [f"{title(each)}: {each['apiVersion']} is not in Kubernetes {version}"]
+    except ValidationError as error:
+        return [f"{title(each)}: {error.json_path}: {error.message}"]
+    return []
+
+
+def custom_problems(each: Json) -> list[str]:
+    """Return what a custom resource has that its schema in tests/support/schemas does not."""
+    return [
+        f"{title(each)}: {error.json_path}: {error.message}"
+        for error in _custom_schema(each["kind"]).iter_errors(each)
+    ]
+
+
+@cache
+def _custom_schema(kind: str) -> Draft202012Validator:
+    schema = yaml.safe_load((SCHEMAS / f"{kind.lower()}.yaml").read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)

@@ -1,0 +1,304 @@
+"""Compare what is written twice: the laptop's stack, and the same on Kubernetes.
+
+`differences(root)` says in words what differs in a checkout.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests.support.k8s import (
+    Json,
+    Objects,
+    build,
+    containers,
+    named,
+    of_kind,
+    pod_spec,
+    ports,
+    workloads,
+)
+
+OVERLAY = "overlays/minikube"
+CHART_VALUES = "k8s/overlays/minikube/kube-prometheus-stack.yaml"
+
+_VARIABLE = re.compile(r"\$\{\w+:-([^}]*)\}")
+_SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One compose service, the workload that is its equal, and what differs on purpose."""
+
+    service: str
+    deployment: str
+    container: str
+    more_env: frozenset[str] = frozenset()
+    more_ports: frozenset[int] = frozenset()
+    more_settings: dict[str, str] = field(default_factory=dict)
+    is_client: bool = False
+    """It offers no port: a worker of the load test."""
+
+
+# The load test is distributed, and ends; the laptop's traffic is neither.
+_LOAD_TEST = {"LOCUST_RUN_TIME": "5m", "LOCUST_EXPECT_WORKERS": "2"}
+PAIRS = (
+    Pair("model", "model", "model"),
+    Pair(
+        "locust",
+        "locust-master",
+        "locust",
+        more_env=frozenset({"LOCUST_MODE_MASTER"}),
+        more_ports=frozenset({5557}),
+        more_settings=_LOAD_TEST,
+    ),
+    Pair(
+        "locust",
+        "locust-worker",
+        "locust",
+        more_env=frozenset({"LOCUST_MODE_WORKER", "LOCUST_MASTER_NODE_HOST"}),
+        more_settings=_LOAD_TEST,
+        is_client=True,
+    ),
+)
+
+
+def differences(root: Path) -> list[str]:
+    """Return every difference of a checkout, one line each."""
+    compose = _yaml(root / "compose.yaml")
+    objects = build(OVERLAY, root)
+    found: list[str] = []
+    for pair in PAIRS:
+        found += _service(root, compose["services"][pair.service], pair, objects)
+    found += _tags(root, compose, objects)
+    found += _intervals(root, objects)
+    found += _retention(root, compose)
+    found += _targets(root, objects)
+    found += _rules(root, objects)
+    found += _dashboards(root, objects)
+    return found
+
+
+def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterator[str]:
+    deployment = named(objects, "Deployment", pair.deployment)
+    container = next(each for each in containers(deployment) if each["name"] == pair.container)
+    compared = [
+        ("image", _default(service["image"]), container["image"]),
+        ("user", service["user"], _user(deployment)),
+        ("read-only root", service["read_only"], _security(container)["readOnlyRootFilesystem"]),
+        ("dropped capabilities", service["cap_drop"], _security(container)["capabilities"]["drop"]),
+        (
+            "no new privileges",
+            service["security_opt"] == ["no-new-privileges:true"],
+            not _security(container)["allowPrivilegeEscalation"],
+        ),
+        ("memory", _size(service["mem_limit"]), _size(container["resources"]["limits"]["memory"])),
+        ("in-memory directories", _tmpfs(service), _memory_mounts(deployment, container)),
+        (
+            "environment",
+            set(service.get("environment", {})) | pair.more_env,
+            {each["name"] for each in container.get("env", ())},
+        ),
+        ("settings", _settings(root, service) | pair.more_settings, _from(container, objects)),
+    ]
+    if not pair.is_client:
+        compared += [
+            ("ports", _ports(service) | pair.more_ports, set(ports(deployment).values())),
+            ("health", _health(service), _probe(deployment, container)),
+        ]
+    for what, laptop, cluster in compared:
+        if laptop != cluster:
+            yield f"{pair.deployment}: {what}: compose says {laptop}, Kubernetes {cluster}"
+    if _seconds(service.get("stop_grace_period", "10s")) > _grace(deployment):
+        yield f"{pair.deployment}: grace period: compose gives more than Kubernetes"
+
+
+def _tags(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
+    """Hold every image of ours to one tag: the project's version."""
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    ours = [
+        _default(service["image"]) for service in compose["services"].values() if "build" in service
+    ]
+    theirs = [each["image"] for workload in workloads(objects) for each in containers(workload)]
+    for image in sorted({*ours, *theirs}):
+        if not image.endswith(f":{version}"):
+            yield f"{image}: the project's version is {version}"
+
+
+def _intervals(root: Path, objects: Objects) -> Iterator[str]:
+    """Hold every interval to one: $__rate_interval and the rules build on it."""
+    prometheus = _yaml(root / "prometheus" / "prometheus.yml")["global"]
+    spec = _yaml(root / CHART_VALUES)["prometheus"]["prometheusSpec"]
+    wanted = prometheus["scrape_interval"]
+    given = {
+        "evaluation_interval": prometheus["evaluation_interval"],
+        "the chart's scrapeInterval": spec["scrapeInterval"],
+        "the chart's evaluationInterval": spec["evaluationInterval"],
+    }
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        for endpoint in monitor["spec"]["endpoints"]:
+            given[f"ServiceMonitor/{monitor['metadata']['name']}"] = endpoint["interval"]
+    for where, interval in given.items():
+        if interval != wanted:
+            yield f"interval: prometheus.yml says {wanted}, {where} {interval}"
+
+
+def _retention(root: Path, compose: Json) -> Iterator[str]:
+    flag = f"--storage.tsdb.retention.time={_chart_retention(root)}"
+    if flag not in compose["services"]["prometheus"]["command"]:
+        yield f"retention: compose lacks {flag}"
+
+
+def _chart_retention(root: Path) -> str:
+    return str(_yaml(root / CHART_VALUES)["prometheus"]["prometheusSpec"]["retention"])
+
+
+def _targets(root: Path, objects: Objects) -> Iterator[str]:
+    """Compare what Prometheus scrapes of us: (host:port, job)."""
+    jobs = {
+        (target, group["labels"]["job"])
+        for file in (root / "prometheus" / "targets").glob("*.yml")
+        for group in yaml.safe_load(file.read_text())
+        for target in group["targets"]
+    }
+    charts = {"prometheus", "alertmanager", "grafana"}
+    ours = {(target, job) for target, job in jobs if job not in charts}
+    scraped = set(_scraped(objects))
+    if ours != scraped:
+        yield f"targets: Prometheus' files say {sorted(ours)}, ServiceMonitors {sorted(scraped)}"
+    renamed = set(_chart_jobs(root))
+    if renamed != charts:
+        yield f"targets: the chart's jobs are renamed to {sorted(renamed)}"
+
+
+def _scraped(objects: Objects) -> Iterator[tuple[str, str]]:
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        spec = monitor["spec"]
+        for service in of_kind(objects, "Service"):
+            own = service["metadata"]["labels"]
+            if spec["selector"]["matchLabels"].items() <= own.items():
+                numbers = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+                for endpoint in spec["endpoints"]:
+                    address = f"{service['metadata']['name']}:{numbers.get(endpoint['port'])}"
+                    yield address, own.get(spec.get("jobLabel"), service["metadata"]["name"])
+
+
+def _chart_jobs(root: Path) -> Iterator[str]:
+    for part in _yaml(root / CHART_VALUES).values():
+        for relabeling in part.get("serviceMonitor", {}).get("relabelings", ()):
+            if relabeling["targetLabel"] == "job":
+                yield relabeling["replacement"]
+
+
+def _rules(root: Path, objects: Objects) -> Iterator[str]:
+    files = sorted((root / "prometheus" / "rules").glob("*.yml"))
+    source = [group for file in files for group in _yaml(file)["groups"]]
+    rendered = [
+        group for rule in of_kind(objects, "PrometheusRule") for group in rule["spec"]["groups"]
+    ]
+    if rendered != source:
+        stale = [group["name"] for group in source if group not in rendered]
+        yield f"rules: the PrometheusRule is stale in {stale or 'the order of its groups'}"
+
+
+def _dashboards(root: Path, objects: Objects) -> Iterator[str]:
+    files = (root / "grafana" / "provisioning" / "dashboards").glob("*.json")
+    source = {(board := json.loads(file.read_text()))["uid"]: board for file in files}
+    shown = {
+        (board := json.loads(text))["uid"]: board
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+        for text in each["data"].values()
+    }
+    for uid in sorted({*source, *shown}):
+        if source.get(uid) != shown.get(uid):
+            yield f"dashboards: {uid} is not the same in both"
+
+
+def _yaml(path: Path) -> Json:
+    loaded: Json = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def _default(text: str) -> str:
+    """Return a compose value with its variables' defaults."""
+    return _VARIABLE.sub(r"\1", text)
+
+
+def _size(text: str) -> int:
+    """Return bytes."""
+    number, unit = re.fullmatch(r"(\d+)(\w+)", text).groups()  # type: ignore[union-attr]
+    return int(number) * _SIZES[unit]
+
+
+def _seconds(text: str) -> int:
+    return int(text.removesuffix("s"))
+
+
+def _security(container: Json) -> Json:
+    context: Json = container["securityContext"]
+    return context
+
+
+def _user(deployment: Json) -> str:
+    context = pod_spec(deployment)["securityContext"]
+    return f"{context['runAsUser']}:{context['runAsGroup']}"
+
+
+def _grace(deployment: Json) -> int:
+    return int(pod_spec(deployment).get("terminationGracePeriodSeconds", 30))
+
+
+def _ports(service: Json) -> set[int]:
+    return {int(_default(each).rpartition(":")[2]) for each in service["ports"]}
+
+
+def _health(service: Json) -> tuple[int, str]:
+    """Return the port and path that a compose health check asks for."""
+    *_, port, path = service["healthcheck"]["test"]
+    return int(port), path
+
+
+def _probe(deployment: Json, container: Json) -> tuple[int, str]:
+    """Return the port and path that a readiness probe asks for."""
+    ask = container["readinessProbe"]["httpGet"]
+    return ports(deployment)[ask["port"]], ask["path"]
+
+
+def _tmpfs(service: Json) -> set[str]:
+    return {each.partition(":")[0] for each in service.get("tmpfs", ())}
+
+
+def _memory_mounts(deployment: Json, container: Json) -> set[str]:
+    in_memory = {
+        volume["name"]
+        for volume in pod_spec(deployment)["volumes"]
+        if volume.get("emptyDir", {}).get("medium") == "Memory"
+    }
+    mounts = container["volumeMounts"]
+    return {mount["mountPath"] for mount in mounts if mount["name"] in in_memory}
+
+
+def _settings(root: Path, service: Json) -> dict[str, str]:
+    lines = (
+        line
+        for file in service.get("env_file", ())
+        for line in (root / file).read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    return {key: value for key, _, value in (line.partition("=") for line in lines)}
+
+
+def _from(container: Json, objects: Objects) -> dict[str, str]:
+    """Return the settings that a container gets from ConfigMaps."""
+    maps = [each["configMapRef"]["name"] for each in container.get("envFrom", ())]
+    return {
+        key: value
+        for name in maps
+        for key, value in named(objects, "ConfigMap", name)["data"].items()
+    }
