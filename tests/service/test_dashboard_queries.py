@@ -43,7 +43,7 @@ def _values(prometheus: httpx.Client) -> dict[str, str]:
             selector, label = label_values(variable)
             wanted = substitute(selector, values)
             offered = eventually(
-                partial(_offered, prometheus, label, wanted),
+                partial(_offered, prometheus, label, wanted, variable.get("regex", "")),
                 f"values of {label} in {wanted}",
                 timeout=150,
             )
@@ -51,10 +51,10 @@ def _values(prometheus: httpx.Client) -> dict[str, str]:
     return values
 
 
-def _offered(prometheus: httpx.Client, label: str, selector: str) -> list[str]:
+def _offered(prometheus: httpx.Client, label: str, selector: str, regex: str) -> list[str]:
     answer = prometheus.get(f"/label/{label}/values", params={"match[]": selector})
     offered: list[str] = answer.raise_for_status().json()["data"]
-    return offered
+    return [value for value in offered if re.search(regex.strip("/"), value)]
 
 
 def ask(prometheus: httpx.Client, expr: str) -> Series:
