@@ -1,5 +1,6 @@
 """Every series that the drift rules record equals NumPy and SciPy on the same counters, to 1e-6."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 from scipy import stats
 
 from tests.support.drift import chi_squared_critical, drift, smoothed
-from tests.support.promtool import absent, check, equals, series
+from tests.support.promtool import RULES, absent, check, equals, series
 
 Counts = npt.NDArray[np.float64]
 HOUR, DAY = 60, 24 * 60
@@ -298,30 +300,48 @@ def test_reference_of_another_version_is_no_reference(tmp_path: Path) -> None:
     )
 
 
-def test_what_the_windows_are_made_of_equals_numpy(tmp_path: Path) -> None:
-    """Rows and z sums of the last minute, the replicas' one reference and its number of bins."""
-    signal = Signal(*traffic(10, 12, DECILES))
-    rows, z = signal.rows[45:49].sum(axis=(0, 1)), signal.z[45:49].sum(axis=(0, 1))
-    ratios = smoothed(DECILES)
+def parts(signal: Signal, minute: int) -> Iterator[dict[str, Any]]:
+    """Yield what the windows are made of: the last minute, and the replicas' one reference."""
+    last = slice((minute - 1) * signal.scrapes_a_minute + 1, minute * signal.scrapes_a_minute + 1)
+    rows, z = signal.rows[last].sum(axis=(0, 1)), signal.z[last].sum(axis=(0, 1))
+    yield equals("model_feature:bins", signal.labels, len(signal.bins), minute)
+    yield equals("model_feature:reference_rows", signal.labels, signal.reference.sum(), minute)
+    for sign, value in zip(("pos", "neg"), z, strict=True):
+        labels = signal.labels | {"sign": sign}
+        yield equals("model_feature_sign:zscore_sum:1m", labels, value, minute)
+    for labels, count, ratio in zip(signal.bins, rows, smoothed(signal.reference), strict=True):
+        yield equals("model_feature_bin:rows:1m", labels, count, minute)
+        yield equals("model_feature_bin:reference_ratio", labels, ratio, minute)
 
-    check(
-        tmp_path,
-        "15s",
-        list(signal.inputs()),
-        [
-            equals("model_feature:bins", signal.labels, 10, 12),
-            equals("model_feature:reference_rows", signal.labels, 1282, 12),
-        ]
-        + [
-            equals("model_feature_sign:zscore_sum:1m", signal.labels | {"sign": sign}, value, 12)
-            for sign, value in zip(("pos", "neg"), z, strict=True)
-        ]
-        + [
-            equals(f"model_feature_bin:{name}", bin_, value, 12)
-            for name, values in {"rows:1m": rows, "reference_ratio": ratios}.items()
-            for bin_, value in zip(signal.bins, values, strict=True)
-        ],
-    )
+
+def test_parts_of_the_windows_equal_numpy(tmp_path: Path) -> None:
+    """Rows and z sums of the last minute, and one reference whatever the number of pods."""
+    signal = Signal(*traffic(10, 12, DECILES))
+
+    check(tmp_path, "15s", list(signal.inputs()), list(parts(signal, 12)))
+
+
+def test_every_series_that_is_recorded_is_compared() -> None:
+    """What the tests above compare is what drift.yml records, no more and no less."""
+    signal = Signal(*traffic(0, 20, DECILES))
+    compared = [*signal.expected("1h", 20), *signal.expected("1d", 20), *parts(signal, 20)]
+    recorded = yaml.safe_load((RULES / "drift.yml").read_text())["groups"][0]["rules"]
+
+    assert {rule["record"] for rule in recorded} == {
+        re.findall(r"abs\(([\w:]+)", case["expr"])[0] for case in compared
+    }
+
+
+def test_day_is_computed_as_the_hour() -> None:
+    """The rules of the two windows differ in the window only."""
+    text = (RULES / "drift.yml").read_text()
+    hour, day = text[text.index("# The last hour") :], text[text.index("# The last day") :]
+    hour = hour[: hour.index("# The last day")].rstrip(" \n#")
+
+    swaps = {"hour": "day", "1h": "1d", "59m30s": "23h59m30s", ": 60 samples": ": 1440 samples"}
+    for one, other in swaps.items():
+        hour = hour.replace(one, other)
+    assert hour == day.rstrip()
 
 
 @pytest.mark.parametrize("degrees", range(1, 30))
