@@ -148,13 +148,17 @@ class Spool:
         self._segments: dict[str, Segment] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = (directory / LOCK_FILE).open("w")
+            self._lock = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o640)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SpoolError(f"{directory}: another publisher reads this spool") from None
         except OSError as error:
             raise SpoolError(f"{directory}: {error.strerror}") from error
         self.positions = _read_positions(directory / POSITION_FILE)
+
+    def close(self) -> None:
+        """Let another publisher read the spool."""
+        os.close(self._lock)
 
     def segments(self) -> list[Segment]:
         """Return the segments that wait, the oldest first."""
