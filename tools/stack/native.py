@@ -20,7 +20,7 @@ CONFIGURATION = ROOT / "native" / "supervisord.conf"
 _STAGES = (("model", "alertmanager", "grafana"), ("locust", "prometheus"))
 _START_SECONDS = 120
 _STOP_SECONDS = 60
-_LOG_LINES = 15
+_LOG_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,11 @@ def logs(settings: Settings, names: Sequence[str]) -> None:
 
 def clean(settings: Settings) -> None:
     """Take the stack down and remove all it wrote."""
-    down(settings)
     if settings.var in (ROOT, *ROOT.parents):
         raise StackError(f"STACK_VAR={settings.var} holds more than a stack's data: not removed")
+    down(settings)
     shutil.rmtree(settings.var, ignore_errors=True)
+    print(f"removed {settings.var}")
 
 
 def _running_stack(settings: Settings) -> _Stack | None:
@@ -156,10 +157,8 @@ def _wait_until_found(stack: _Stack, pids: dict[str, int]) -> None:
         return [name for name in stack.names if health.get(name, "down") == "down"]
 
     if names := _wait(stack, waiting, pids):
-        raise StackError(
-            f"Prometheus did not reach {', '.join(names)} within {_START_SECONDS} s:"
-            f" see {stack.settings.url('PROMETHEUS_PORT', '/targets')}"
-        )
+        missing = ", ".join(names)
+        raise StackError(f"Prometheus did not reach {missing} within {_START_SECONDS} s")
 
 
 def _wait(stack: _Stack, waiting: Callable[[], list[str]], pids: dict[str, int]) -> list[str]:

@@ -31,13 +31,7 @@ SERVICES = (
         "model", "MODEL_PORT", "/readyz", "MODEL_METRICS_PORT", pages=[("model docs", "/docs")]
     ),
     Service("locust", "LOCUST_PORT", "/", "LOCUST_METRICS_PORT"),
-    Service(
-        "prometheus",
-        "PROMETHEUS_PORT",
-        "/-/ready",
-        "PROMETHEUS_PORT",
-        pages=[("prometheus alerts", "/alerts")],
-    ),
+    Service("prometheus", "PROMETHEUS_PORT", "/-/ready", "PROMETHEUS_PORT"),
     Service("alertmanager", "ALERTMANAGER_PORT", "/-/ready", "ALERTMANAGER_PORT"),
     Service("grafana", "GRAFANA_PORT", "/api/health", "GRAFANA_PORT"),
 )

@@ -56,10 +56,11 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> Settings:
-    """Read .env below the environment: what is set in the shell wins."""
+    """Read .env below the environment: what is set in the shell wins, and empty means unset."""
     shell = os.environ if environ is None else environ
-    environment = {**read_env_file(root / ".env"), **shell}
-    var = Path(environment.get("STACK_VAR") or root / "var").resolve()
+    merged = {**read_env_file(root / ".env"), **shell}
+    environment = {name: value for name, value in merged.items() if value}
+    var = Path(environment.get("STACK_VAR", root / "var")).resolve()
     return Settings(environment, _ports(environment), var)
 
 
@@ -82,7 +83,7 @@ def _unquoted(value: str) -> str:
 def _ports(environment: Mapping[str, str]) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name, default in PORTS.items():
-        port = _port(name, environment.get(name) or str(default))
+        port = _port(name, environment.get(name, str(default)))
         if port in ports.values():
             other = next(key for key, value in ports.items() if value == port)
             raise StackError(f"{other} and {name} are both {port}: give one another port in .env")

@@ -91,7 +91,7 @@ def write_files(settings: Settings, names: Sequence[str]) -> None:
 def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str, str]:
     """Return what supervisord and all its programs are started with."""
     defaults: dict[str, str] = {}
-    for path in sorted(ROOT.glob("services/*/settings.env")):
+    for path in (*sorted(ROOT.glob("services/*/settings.env")), ROOT / "native" / "grafana.env"):
         defaults |= read_env_file(path)
     return {
         **defaults,
@@ -175,6 +175,7 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
         "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
         "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),
+        "GF_SERVER_ROOT_URL": settings.url("GRAFANA_PORT"),
         "GF_SERVER_HTTP_ADDR": "127.0.0.1",
         "GF_SERVER_HTTP_PORT": str(settings.ports["GRAFANA_PORT"]),
         "GF_PATHS_PROVISIONING": str(ROOT / "grafana" / "provisioning"),

@@ -34,7 +34,6 @@ class Supervisor:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=_UnixTransport(path))
 
     def answers(self) -> bool:
         """Tell whether a supervisord listens."""
@@ -45,6 +44,10 @@ class Supervisor:
         except (OSError, http.client.HTTPException):
             return False
         return True
+
+    def pid(self) -> int:
+        """Return supervisord's own process id."""
+        return int(self._call("getPID"))
 
     def launch(self, configuration: Path, environment: Mapping[str, str]) -> None:
         """Start a supervisord that outlives this process and its terminal."""
@@ -75,12 +78,18 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             raise StackError(f"{name} cannot be started: {fault.faultString}") from fault
 
+    def stop(self, name: str) -> None:
+        """Stop a program and wait for its end."""
+        self._call("stopProcess", name)
+
     def shutdown(self) -> None:
         """Stop every program, then supervisord itself; returns at once."""
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
-        return getattr(self._proxy.supervisor, method)(*arguments)
+        transport = _UnixTransport(self._path)
+        with xmlrpc.client.ServerProxy("http://supervisor", transport=transport) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
 
 
 def started_by(mark: str) -> list[int]:
@@ -105,7 +114,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ANN401
-        return _UnixConnection(host, self._path)
+        connection = _UnixConnection(host, self._path)
+        self._connection = (host, connection)  # what close() closes
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):

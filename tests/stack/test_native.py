@@ -1,0 +1,162 @@
+"""The native stack from `./task up` to `./task down`, as a person has it."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.machine import require
+from tests.support.stack import Stack
+from tests.support.wait import eventually
+from tools.stack import native, setup
+from tools.stack.services import SERVICES
+from tools.stack.supervisor import Supervisor, started_by
+
+JOBS = {service.name for service in SERVICES}
+
+
+@pytest.fixture(name="stack", scope="module")
+def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    require("prometheus")
+    require("alertmanager")
+    stack = Stack(tmp_path_factory.mktemp("native"))
+    up = stack.task("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+    yield stack
+    down = stack.task("down")
+    assert down.returncode == 0, down.stdout + down.stderr
+
+
+def _pids(stack: Stack) -> set[int]:
+    return set(started_by(setup.mark(stack.settings)))
+
+
+def test_every_url_that_up_prints_answers(stack: Stack) -> None:
+    """A second `up` says that the stack runs, changes no process and prints URLs that answer."""
+    before = _pids(stack)
+
+    up = stack.task("up")
+
+    urls = re.findall(r"http://\S+", up.stdout)
+    assert up.returncode == 0
+    assert "running already" in up.stdout
+    assert before == _pids(stack)
+    assert len(urls) >= 2 * len(JOBS)
+    statuses = {url: httpx.get(url, follow_redirects=True).status_code for url in urls}
+    assert set(statuses.values()) == {200}, statuses
+
+
+def test_prometheus_reaches_every_job(stack: Stack) -> None:
+    """`up` is 1 for every job of the contract, and Prometheus sends alerts to the Alertmanager."""
+    expected = dict.fromkeys(JOBS, 1.0)
+
+    eventually(lambda: stack.query("min by (job) (up)") == expected, "up == 1 for every job")
+
+    found = httpx.get(stack.settings.url("PROMETHEUS_PORT", "/api/v1/alertmanagers")).json()
+    assert len(found["data"]["activeAlertmanagers"]) == 1
+
+
+@pytest.mark.parametrize(
+    "family", ["http_requests_total", "model_predictions_total", "model_input_rejected_total"]
+)
+def test_traffic_flows(stack: Stack, family: str) -> None:
+    """Requests, predictions and rejections come at a rate above zero."""
+    rate = f"sum by (job) (rate({family}[1m]))"
+
+    eventually(lambda: stack.query(rate).get("model", 0) > 0, f"{rate} > 0", timeout=90)
+
+
+def test_locust_finds_nothing_wrong(stack: Stack) -> None:
+    """The traffic began after the model was ready, so not one of its requests failed."""
+    eventually(
+        lambda: stack.query("sum by (job) (locust_requests_total)").get("locust", 0) > 0,
+        "locust's requests are counted",
+    )
+
+    assert stack.query("sum by (job) (locust_failures_total)") == {"locust": 0}
+
+
+def test_status_tells_every_service_and_the_password(stack: Stack) -> None:
+    """`status` exits 0, says ready of every service, and shows the password Grafana made."""
+    status = stack.task("status")
+
+    password = setup.password_file(stack.settings).read_text().strip()
+    assert status.returncode == 0, status.stdout + status.stderr
+    assert set(re.findall(r"^(\w+) +ready ", status.stdout, re.MULTILINE)) == JOBS
+    assert len(password) >= 20
+    assert f"password {password}" in status.stdout
+
+
+def test_grafana_is_told_where_everything_is(stack: Stack) -> None:
+    """Grafana listens on this machine only, with the checkout's provisioning."""
+    told = json.loads((stack.settings.var / "grafana" / "started.json").read_text())
+
+    assert told["arguments"][0] == "server"
+    assert told["url"] == stack.settings.url("PROMETHEUS_PORT")
+    assert told["settings"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert Path(told["settings"]["GF_PATHS_PROVISIONING"], "dashboards").is_dir()
+    assert setup.password_file(stack.settings).read_text() not in told["settings"].values()
+
+
+def test_up_brings_back_a_service_that_gave_up(stack: Stack) -> None:
+    """`status` exits 1 while a service is stopped, and `up` starts it again, and only it."""
+    supervisor = Supervisor(stack.settings.socket)
+    before = _pids(stack)
+    supervisor.stop("locust")
+    stopped = stack.task("status")
+
+    up = stack.task("up")
+
+    assert stopped.returncode == 1
+    assert re.search(r"^locust +stopped", stopped.stdout, re.MULTILINE)
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert len(before - _pids(stack)) == 1
+
+
+def test_down_leaves_data_and_no_process(stack: Stack) -> None:
+    """After `down` no process, no socket and no metrics are left; the data is."""
+    pids = _pids(stack)
+    metrics = setup.metrics_directory(stack.settings)
+    assert len(pids) > len(JOBS)
+    assert any(metrics.iterdir())
+
+    down = stack.task("down")
+
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert not _pids(stack)
+    assert not native.running(stack.settings)
+    assert not metrics.exists()
+    assert (stack.settings.var / "prometheus" / "data").is_dir()
+    assert stack.task("status").returncode == 1
+    assert "no native stack" in stack.task("down").stdout
+
+
+def test_down_ends_what_a_killed_supervisord_left(stack: Stack) -> None:
+    """`up` refuses to start beside the orphans of a killed supervisord; `down` ends them."""
+    assert stack.task("up").returncode == 0
+    supervisor = Supervisor(stack.settings.socket)
+    os.kill(supervisor.pid(), signal.SIGKILL)
+    eventually(lambda: not supervisor.answers(), "supervisord is gone")
+    left = _pids(stack)
+
+    up = stack.task("up")
+    down = stack.task("down")
+
+    assert len(left) >= len(JOBS)
+    assert up.returncode == 1
+    assert "./task down" in up.stderr
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert not _pids(stack)
+
+
+def test_clean_removes_the_data(stack: Stack) -> None:
+    """`clean` takes the stack's directory away."""
+    clean = stack.task("clean")
+
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert not stack.settings.var.exists()

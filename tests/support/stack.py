@@ -1,0 +1,68 @@
+"""A native stack of a test's own: other ports, other data, the checkout's code."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.machine import free_port
+from tests.support.processes import environment
+from tools.stack.settings import PORTS, ROOT, Settings, load_settings
+
+_STAND_IN = ROOT / "tests" / "stack" / "stand_in_grafana.py"
+
+
+class Stack:
+    """The `./task` of one native stack, which no other stack notices."""
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        ports: set[int] = set()
+        while len(ports) < len(PORTS):
+            ports.add(free_port())
+        self.environment = environment(
+            {
+                "STACK": "native",
+                "STACK_VAR": str(directory / "var"),
+                # What a .env of this checkout may say otherwise.
+                **dict.fromkeys(("MODEL_BUNDLE", "LOCUST_HOST", "SLACK_WEBHOOK_FILE"), ""),
+                "GF_SECURITY_ADMIN_PASSWORD": "",
+                "GRAFANA_BINARY": str(_grafana(directory)),
+                **{name: str(port) for name, port in zip(PORTS, sorted(ports), strict=True)},
+                **settings,
+            }
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings as the commands read them."""
+        return load_settings(self.environment)
+
+    def task(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a task and return what it said."""
+        return subprocess.run(
+            [ROOT / "task", *words],
+            env={**self.environment, **settings},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def query(self, expression: str) -> dict[str, float]:
+        """Ask this stack's Prometheus; return values by job."""
+        answer = httpx.get(
+            self.settings.url("PROMETHEUS_PORT", "/api/v1/query"), params={"query": expression}
+        )
+        found: list[Any] = answer.raise_for_status().json()["data"]["result"]
+        return {one["metric"]["job"]: float(one["value"][1]) for one in found}
+
+
+def _grafana(directory: Path) -> Path:
+    """Write a program that looks like Grafana to the stack."""
+    program = directory / "grafana"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{_STAND_IN}" "$@"\n')
+    program.chmod(0o755)
+    return program
