@@ -65,10 +65,12 @@ class ModelMetrics:
     def record(self, rows: Floats, predictions: Floats, seconds: float) -> None:
         """Count one call of the estimator: rows (n, features), NaN where missing, and (n,)."""
         try:
-            self._counters.add(self._predictions, len(rows))
-            self._signals.record(np.column_stack((rows, predictions)), self._counters)
-            _observe(self._histograms, self._value, self._value_bounds, predictions)
-            _observe(self._histograms, self._seconds, INFERENCE_BOUNDS, seconds)
+            # Of an absurd value, z may be infinite before it is cut: no reason to warn.
+            with np.errstate(over="ignore"):
+                self._counters.add(self._predictions, len(rows))
+                self._signals.record(np.column_stack((rows, predictions)), self._counters)
+                _observe(self._histograms, self._value, self._value_bounds, predictions)
+                _observe(self._histograms, self._seconds, INFERENCE_BOUNDS, seconds)
         except Exception:
             # The prediction still goes out.
             log.exception("a prediction was not counted")
