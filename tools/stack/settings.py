@@ -92,6 +92,6 @@ def _ports(environment: Mapping[str, str]) -> dict[str, int]:
 
 
 def _port(name: str, text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:  # noqa: PLR2004
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:  # noqa: PLR2004
         raise StackError(f"{name}={text} is not a port: a number from 1 to 65535 is")
     return int(text)

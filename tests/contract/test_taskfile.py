@@ -1,0 +1,54 @@
+"""The command surface: every task says what it does, and is the one the documents name."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TIERS = ("unit", "contract", "rules", "service", "container", "stack")
+COMMANDS = ("up", "down", "status", "logs", "clean", "test", "train", "render", "lint", "format")
+
+TASKS: dict[str, Any] = yaml.safe_load((ROOT / "Taskfile.yml").read_text())["tasks"]
+PUBLIC = sorted(name for name, task in TASKS.items() if not task.get("internal"))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_task_says_what_it_does(name: str) -> None:
+    """`./task` alone lists it with one sentence."""
+    description = TASKS[name]["desc"]
+
+    assert re.fullmatch(r"[A-Z].*[^.]", description), description
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_names_are_kebab_case_in_namespaces(name: str) -> None:
+    """As the tool's own style guide has it."""
+    assert re.fullmatch(r"[a-z0-9-]+(:[a-z0-9-]+)*", name)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_task_is_a_shell_script(name: str) -> None:
+    """A command is one line; what takes more is Python in tools/."""
+    commands = TASKS[name].get("cmds", [])
+
+    assert all("\n" not in command for command in commands if isinstance(command, str))
+
+
+def test_the_contract_s_commands_are_there() -> None:
+    """Each command of the design, and a task for each tier of tests that there is."""
+    tiers = {path.name for path in (ROOT / "tests").iterdir() if path.name in TIERS}
+
+    assert {*COMMANDS, *(f"test:{tier}" for tier in tiers)} <= {*PUBLIC}
+
+
+def test_the_readme_names_only_commands_that_exist() -> None:
+    """Whoever types what the README says gets no "task does not exist"."""
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("there is no README yet")
+    named = set(re.findall(r"\./task ([a-z0-9:-]+)", readme.read_text()))
+
+    assert named <= {*PUBLIC}
