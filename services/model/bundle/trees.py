@@ -62,7 +62,7 @@ class TreeTables:
             row = np.where(missing, self.missing, row)
         left = reachable(row)
         lowest = left & -left
-        leaf = (lowest * self._multiplier) >> self._shift
+        leaf = ((lowest * self._multiplier) >> self._shift).astype(np.intp)
         values = self.leaves[leaf + self._first_leaf]
         values[:, 0] += self.baseline
         # One after the other, as the estimator adds them: the same bits come out.
