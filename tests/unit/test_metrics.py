@@ -74,7 +74,7 @@ def found(samples: Samples, family: str, label: str) -> dict[tuple[str, str], fl
 
 def check(samples: Samples, references: Sequence[Reference], rows: Floats) -> None:
     """Compare all counters of the signals with the slow count."""
-    wanted = expected(references, rows)
+    wanted = expected(references, rows.tolist())
     for family, label in (
         ("bin", "bin"),
         ("zscore_sum", "sign"),
