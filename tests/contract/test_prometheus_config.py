@@ -16,7 +16,7 @@ PROMETHEUS = ROOT / "prometheus"
 SCRAPED = {"model": 8001, "locust": 9646, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> Any:  # noqa: ANN401 YAML holds anything
     """Return the content of a YAML file."""
     return yaml.safe_load(path.read_text())
 
@@ -25,11 +25,9 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     """The configuration is valid, from wherever it lies: no path in it is absolute."""
     elsewhere = shutil.copytree(PROMETHEUS, tmp_path / "elsewhere")
 
-    for command in (
-        ["config", elsewhere / "prometheus.yml"],
-        ["rules", *elsewhere.glob("rules/*")],
-    ):
-        subprocess.run([require("promtool"), "check", *command], check=True, capture_output=True)
+    # This checks the rule files as well.
+    command = [require("promtool"), "check", "config", str(elsewhere / "prometheus.yml")]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def test_scrape_rules_and_grafana_keep_one_interval() -> None:
@@ -39,7 +37,8 @@ def test_scrape_rules_and_grafana_keep_one_interval() -> None:
     sources = [source for file in files for source in read(file)["datasources"]]
 
     assert {intervals["scrape_interval"], intervals["evaluation_interval"]} == {"15s"}
-    assert ["15s"] == [s["jsonData"]["timeInterval"] for s in sources if s["type"] == "prometheus"]
+    [prometheus] = [source for source in sources if source["type"] == "prometheus"]
+    assert prometheus["jsonData"]["timeInterval"] == "15s"
 
 
 @pytest.mark.parametrize(("service", "port"), SCRAPED.items())
