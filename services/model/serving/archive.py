@@ -25,10 +25,11 @@ def archive_dead_workers(directory: Path, alive: Collection[int]) -> None:
     """Merge the files of every process that is not `alive` (by pid) into the archive."""
     with files_lock:
         dead = [path for path in directory.glob("*.db") if _pid(path) not in {*alive, ARCHIVE}]
+        for path in dead:
+            if not path.name.startswith(_ADDED_TYPES):
+                path.unlink()
         for type_ in _ADDED_TYPES:
             _merge(directory, type_, [path for path in dead if path.name.startswith(type_)])
-        for path in dead:
-            path.unlink()
 
 
 def _merge(directory: Path, type_: str, dead: list[Path]) -> None:
@@ -45,6 +46,9 @@ def _merge(directory: Path, type_: str, dead: list[Path]) -> None:
     unfinished = archive.with_suffix(".new")
     unfinished.write_bytes(encode(values.items())[0])
     unfinished.replace(archive)
+    # At once: were another type's archive not to fit the disk, these would be counted twice.
+    for path in dead:
+        path.unlink()
 
 
 def _pid(path: Path) -> int | str:
