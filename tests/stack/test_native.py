@@ -51,6 +51,13 @@ def test_every_url_that_up_prints_answers(stack: Stack) -> None:
     assert set(statuses.values()) == {200}, statuses
 
 
+def test_the_stack_outlives_the_shell_that_started_it(stack: Stack) -> None:
+    """Its supervisord leads a session of its own, so that no terminal's end reaches it."""
+    pid = Supervisor(stack.settings.socket).pid()
+
+    assert os.getsid(pid) == pid
+
+
 def test_prometheus_reaches_every_job(stack: Stack) -> None:
     """`up` is 1 for every job of the contract, and Prometheus sends alerts to the Alertmanager."""
     expected = dict.fromkeys(JOBS, 1.0)

@@ -46,3 +46,10 @@ def test_a_dead_container_is_not_well(tmp_path: Path, monkeypatch: pytest.Monkey
     _says(monkeypatch, "\n".join(map(json.dumps, [HEALTHY, DEAD])))
 
     assert not compose.status(load_settings({}, tmp_path))
+
+
+def test_no_container_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that does not run is not a healthy one."""
+    _says(monkeypatch, "")
+
+    assert not compose.status(load_settings({}, tmp_path))

@@ -46,6 +46,9 @@ def down(settings: Settings) -> None:
 def status(settings: Settings) -> bool:
     """Print each container's state and URL; return whether all is well."""
     containers = _containers(settings)
+    if not containers:
+        print("nothing is running; `./task up` starts the stack")
+        return False
     print("the stack in containers")
     states = {name: _state(container) for name, container in sorted(containers.items())}
     rows = [

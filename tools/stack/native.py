@@ -123,6 +123,7 @@ def _launch(settings: Settings) -> _Stack:
     setup.prepare(settings)
     setup.write_files(settings, names)
     supervisor = Supervisor(settings.socket)
+    setup.metrics_directory(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor.launch(CONFIGURATION, environment)
     return _Stack(settings, names, supervisor)
 

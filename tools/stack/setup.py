@@ -80,7 +80,6 @@ def write_files(settings: Settings, names: Sequence[str]) -> None:
     """Write what the programs read, and make the directories they write to."""
     for directory in ("run", "log", "prometheus/config/targets", "grafana"):
         (settings.var / directory).mkdir(parents=True, exist_ok=True)
-    metrics_directory(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("prometheus.yml", "rules"):
         _link(settings.var / "prometheus" / "config" / name, ROOT / "prometheus" / name)
     _write_targets(settings, names)
