@@ -1,0 +1,189 @@
+"""Drift by Prometheus' rules equals NumPy and SciPy on the very same rows.
+
+Two steps. The counters, on one scrape of real workers: bins are integers and must be equal; means
+come from sums of z, equal to 1e-6. Then the recorded series of a real Prometheus.
+
+What `increase` permits: a counter's increase over a window is extrapolated to the window's borders,
+by up to half a scrape interval at each end, so it is exact only where nothing moved near them; and
+increments between the last scrape and the evaluation are not in it yet. The rules avoid it: they
+record differences of one minute, which telescope, and sum these over the window. So once every row
+has been scraped and evaluated, the recorded rows are the rows that were sent, to the last one, and
+PSI and mean shift have no other error than float64's. The tolerance is 1e-9 (PSI, noise) and 1e-6
+(mean shift), relative. The critical value is Wilson and Hilferty's, within 0.7 % of SciPy's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from bundle.manifest import PREDICTION, Manifest, Reference
+from tests.service.conftest import MINUTE_SECONDS
+from tests.support.model import Model, Samples, by_label, total
+from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
+from wine_quality.data import Row
+
+Floats = NDArray[np.float64]
+
+BATCH = 500
+CRITICAL = 0.999
+MIN_ROWS, MIN_EFFECT = 200, 0.1
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What NumPy and SciPy say of one signal."""
+
+    counts: Mapping[str, int]
+    psi: float
+    noise: float
+    critical: float
+    mean_shift: float
+
+    @property
+    def verdict(self) -> int:
+        """1 drift, 0 none, -1 cannot tell."""
+        if sum(self.counts.values()) < MIN_ROWS:
+            return -1
+        return int(self.psi - self.noise > MIN_EFFECT and self.psi > self.critical)
+
+
+def expect(manifest: Manifest, values: Mapping[str, Floats]) -> dict[str, Expected]:
+    """Return the statistics of each signal from the values it had."""
+    return {
+        each.name: _expect(each, manifest.rows, values[each.name]) for each in manifest.reference
+    }
+
+
+def _expect(reference: Reference, training_rows: int, values: Floats) -> Expected:
+    counts = np.histogram(values, [-np.inf, *reference.edges, np.inf])[0]
+    bins = len(counts)
+    trained = np.array([each.count for each in reference.bins])
+    p = (counts + 0.5) / (counts.sum() + 0.5 * bins)
+    q = (trained + 0.5) / (training_rows + 0.5 * bins)
+    scale = 1 / len(values) + 1 / training_rows
+    return Expected(
+        counts={each.bin: int(n) for each, n in zip(reference.bins, counts, strict=True)},
+        psi=float(((p - q) * np.log(p / q)).sum()),
+        noise=(bins - 1) * scale,
+        critical=float(chi2.ppf(CRITICAL, bins - 1)) * scale,
+        mean_shift=float((values.mean() - reference.mean) / reference.sigma),
+    )
+
+
+class Traffic:
+    """Rows sent to a model, and the values that each of its signals had."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._sent: list[Row] = []
+
+    def send(self, inputs: Sequence[Row]) -> dict[str, Floats]:
+        """Predict rows, on several connections; return the values of these rows by signal."""
+        sent = []
+        for start in range(0, len(inputs), BATCH):
+            instances = inputs[start : start + BATCH]
+            # A connection of its own, so that every worker gets some.
+            answer = httpx.post(
+                f"{self._model.url}/predict/batch", json={"instances": instances}, timeout=60
+            )
+            predictions = answer.raise_for_status().json()["predictions"]
+            sent += [
+                {**row, PREDICTION: prediction["quality"]}
+                for row, prediction in zip(instances, predictions, strict=True)
+            ]
+        self._sent += sent
+        return columns(sent)
+
+    def sent(self) -> dict[str, Floats]:
+        """Return the values of all rows by signal."""
+        return columns(self._sent)
+
+
+def columns(sent: Sequence[Row]) -> dict[str, Floats]:
+    """Return rows as one array for each name."""
+    return {name: np.array([row[name] for row in sent]) for name in sent[0]}
+
+
+def difference(after: Samples, before: Samples) -> Samples:
+    """Return what counters have grown by."""
+    return {key: value - before.get(key, 0.0) for key, value in after.items()}
+
+
+def check_counters(samples: Samples, wanted: Mapping[str, Expected]) -> None:
+    """Compare what counters have grown by: bins exactly, the mean shift to 1e-6."""
+    for name, expected in wanted.items():
+        bins = by_label(samples, "model_feature_bin_total", "bin", feature=name)
+        sums = by_label(samples, "model_feature_zscore_sum_total", "sign", feature=name)
+        rows = sum(bins.values())
+
+        assert bins == expected.counts
+        assert (sums["pos"] - sums["neg"]) / rows == pytest.approx(expected.mean_shift, rel=1e-6)
+
+
+def report(title: str, recorded: Mapping[str, float], wanted: Mapping[str, Expected]) -> None:
+    """Print the table of PSI that pytest shows with -rP or -s."""
+    print(f"\n{title}")  # noqa: T201
+    print(f"{'feature':<22}{'PSI Prometheus':>16}{'PSI SciPy':>16}{'difference':>12}")  # noqa: T201
+    for name, expected in wanted.items():
+        off = recorded[name] - expected.psi
+        print(f"{name:<22}{recorded[name]:>16.9f}{expected.psi:>16.9f}{off:>12.1e}")  # noqa: T201
+
+
+def check_recorded(prometheus: Prometheus, wanted: Mapping[str, Expected], title: str) -> None:
+    """Wait until every row is in the window, then compare every recorded series."""
+
+    def recorded(statistic: str) -> dict[str, float]:
+        return prometheus.by_label(f"model_feature:{statistic}:1h", "feature")
+
+    rows = {name: sum(each.counts.values()) for name, each in wanted.items()}
+    prometheus.program.until(
+        lambda: recorded("rows") == pytest.approx(rows, rel=1e-9), f"{title}: rows are {rows}"
+    )
+    report(title, recorded("psi"), wanted)
+    for statistic, tolerance in (("psi", 1e-9), ("noise", 1e-9), ("critical", 7e-3)):
+        series = "psi" if statistic == "psi" else f"psi_{statistic}"
+        expected = {name: getattr(each, statistic) for name, each in wanted.items()}
+        assert recorded(series) == pytest.approx(expected, rel=tolerance), series
+    shifts = {name: each.mean_shift for name, each in wanted.items()}
+    assert recorded("mean_shift_sigma") == pytest.approx(shifts, rel=1e-6)
+    assert recorded("verdict") == {name: each.verdict for name, each in wanted.items()}
+
+
+@pytest.fixture(name="prometheus", scope="module")
+def _prometheus(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Scrape the model before it has any traffic: a series counts from its first scrape."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    rules = hurried(RULES, directory / "rules", MINUTE_SECONDS)
+    with running_prometheus(directory, {"model": [model.metrics_url]}, rules) as prometheus:
+        yield prometheus
+
+
+def test_drift_is_numpys_and_scipys(
+    model: Model,
+    prometheus: Prometheus,
+    wine: Manifest,
+    red_inputs: list[Row],
+    white_inputs: list[Row],
+) -> None:
+    """Red rows: every statistic equal, verdict none for all 12. White rows: drift for ten of 11."""
+    traffic, untouched = Traffic(model), model.scrape()
+    assert total(untouched, "model_predictions_total") == 0
+
+    red = expect(wine, traffic.send(red_inputs))
+    after_red = model.scrape()
+    check_counters(difference(after_red, untouched), red)
+    check_recorded(prometheus, red, f"{len(red_inputs)} held-out red rows")
+    assert {name: each.verdict for name, each in red.items()} == dict.fromkeys(red, 0)
+
+    white = expect(wine, traffic.send(white_inputs))
+    after_white = model.scrape()
+    check_counters(difference(after_white, after_red), white)
+    everything = expect(wine, traffic.sent())
+    check_recorded(prometheus, everything, f"and then {len(white_inputs)} white rows")
+    drifted = {name for name, each in everything.items() if each.verdict == 1}
+    assert len(drifted - {PREDICTION}) >= 10
