@@ -65,9 +65,13 @@ class Feedback:
             self._metrics.reject(checked.reason)
             return checked
         label, prediction = checked
-        self._remember(prediction.nonce)
         self._metrics.record(prediction, label.actual, max(0.0, now - prediction.time))
+        self._remember(prediction.nonce)
         return None
+
+    def refuse_body(self) -> None:
+        """Count a body that holds no labels."""
+        self._metrics.reject("malformed")
 
     def _check(self, item: Any, now: float) -> tuple[Label, PredictionId] | Rejection:  # noqa: ANN401
         try:

@@ -24,6 +24,9 @@ _HELP = {
     "_quartic_error_sum": "Sum of (prediction - actual)⁴, for the interval of the RMSE.",
     "_delay_seconds_sum": "Sum of the time between prediction and label.",
 }
+# Times the predictions' standard deviation: one absurd label must not make a sum of fourth powers
+# so large that it no longer notices ordinary ones, nor overflow it.
+MAX_ERROR_SIGMAS = 1_000.0
 _SIGNED = "Sum of |prediction - actual| by its sign; their difference over the labels is the bias."
 
 
@@ -33,6 +36,7 @@ class FeedbackMetrics:
     def __init__(self, manifest: Manifest, directory: Path) -> None:
         self._model = manifest.name
         self._directory = directory
+        self._max_error = MAX_ERROR_SIGMAS * manifest.reference[-1].sigma
         layout = Layout("counter")
         labels = {"model": manifest.name, "version": manifest.version}
         self._rejected = {
@@ -41,13 +45,14 @@ class FeedbackMetrics:
             )
             for reason in REJECTIONS
         }
-        self._rejections = layout.create(directory, "feedback-rejected")
+        # With an underscore: no version's file bears this name.
+        self._rejections = layout.create(directory, "feedback_rejected")
         self._versions: dict[str, Slots] = {}
         self._of(manifest.version)
 
     def record(self, prediction: PredictionId, actual: float, delay: float) -> None:
         """Count one label that came `delay` seconds after its prediction."""
-        error = prediction.prediction - actual
+        error = min(max(prediction.prediction - actual, -self._max_error), self._max_error)
         age = next(i for i, limit in enumerate(AGES.values()) if delay <= limit)
         amounts = np.array(
             [1.0, abs(error), error**2, error**4, delay, max(error, 0.0), max(-error, 0.0)]

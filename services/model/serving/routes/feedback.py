@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from bundle.manifest import Manifest
 from serving.body import read_body
 from serving.feedback import decode
-from serving.inputs import MAX_ROWS
+from serving.inputs import MAX_ROWS, InvalidInputError
 from serving.routes.body import REFUSALS
 from serving.service import Service
 
@@ -43,13 +43,23 @@ def add_feedback(router: APIRouter, service: Service) -> None:
         openapi_extra=_body(service.manifest),
     )
     async def feedback(request: Request, response: Response) -> Outcome:
-        items = decode(await read_body(request.receive, service.max_body_bytes))
+        items = await _labels(request, service)
         now = time.time()
         results = [_result(service, item, now) for item in items]
         accepted = sum(result.status == "accepted" for result in results)
         if not accepted:
             response.status_code = 422
         return Outcome(accepted=accepted, rejected=len(items) - accepted, results=results)
+
+
+async def _labels(request: Request, service: Service) -> list[Any]:
+    """Return a body's labels. Raises ClientGoneError, InvalidInputError."""
+    try:
+        return decode(await read_body(request.receive, service.max_body_bytes))
+    except InvalidInputError as error:
+        service.feedback.refuse_body()
+        # Counted here, and not as a refused row: it says nothing about the model's inputs.
+        raise InvalidInputError(error.detail, [], error.status_code) from None
 
 
 def _result(service: Service, item: Any, now: float) -> Result:  # noqa: ANN401
