@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tools.stack import probe, setup
+from tools.stack import ports, probe
 from tools.stack.services import service
 from tools.stack.settings import ROOT, Settings, StackError, load_settings, read_env_file
 
@@ -40,8 +40,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     defaults = read_env_file(ROOT / "services" / "locust" / "settings.env")
     del defaults["LOCUST_AUTOSTART"]  # locust refuses it with --headless
     metrics_port = settings.ports["LOCUST_METRICS_PORT"]
-    if setup.in_use(metrics_port):  # the stack's own traffic goes on beside the load test
-        metrics_port = setup.free_port()
+    if ports.in_use(metrics_port):  # the stack's own traffic goes on beside the load test
+        metrics_port = ports.free_port()
     return {
         **defaults,
         "LOCUST_HOST": settings.url("MODEL_PORT"),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -94,15 +93,6 @@ def test_a_given_bundle_is_relative_to_the_checkout(tmp_path: Path) -> None:
     settings = _settings(tmp_path, MODEL_BUNDLE="var/other")
 
     assert setup.environment_for(settings, {})["MODEL_BUNDLE"] == str(ROOT / "var" / "other")
-
-
-def test_a_port_is_in_use_while_somebody_listens() -> None:
-    """And free as soon as nobody does."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert setup.in_use(port)
-
-    assert not setup.in_use(port)
 
 
 def test_stacks_do_not_share_their_metrics(tmp_path: Path) -> None:

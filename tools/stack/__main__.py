@@ -32,6 +32,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(command: str, settings: Settings, services: list[str]) -> bool:
+    if command == "clean":
+        for stack in _that_may_have_data(settings):
+            stack.clean(settings)
+        return True
     stack = _to_start(settings) if command == "up" else _that_runs(settings)
     if command == "logs":
         stack.logs(settings, services)
@@ -65,6 +69,13 @@ def _that_runs(settings: Settings) -> ModuleType:
     if native.running(settings) or compose.missing() or not compose.running(settings):
         return native
     return compose
+
+
+def _that_may_have_data(settings: Settings) -> list[ModuleType]:
+    """Return the stack that STACK names, else every one this machine can run."""
+    if chosen := _chosen(settings):
+        return [chosen]
+    return [native] if compose.missing() else [native, compose]
 
 
 def _chosen(settings: Settings) -> ModuleType | None:

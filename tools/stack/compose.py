@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from tools.stack.ports import check_ports
 from tools.stack.services import SERVICES, addresses, service, table
 from tools.stack.settings import ROOT, Settings, StackError
 
@@ -32,6 +33,9 @@ def running(settings: Settings) -> bool:
 
 def up(settings: Settings) -> None:
     """Build and start every container, wait until all are healthy and print every URL."""
+    if not running(settings):
+        planned = _output(settings, "config", "--services").split()
+        check_ports(settings, [name for name in _ours() if name in planned])
     _compose(settings, "up", "--detach", "--build", "--wait")
     print("the stack is up, in containers")
     print(table(addresses(settings, [name for name in _ours() if name in _containers(settings)])))

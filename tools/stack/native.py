@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tools.stack import probe, setup
+from tools.stack import ports, probe, setup
 from tools.stack.services import SERVICES, addresses, service, table
 from tools.stack.settings import ROOT, Settings, StackError
 from tools.stack.supervisor import Process, Supervisor, started_by
@@ -118,7 +118,7 @@ def _launch(settings: Settings) -> _Stack:
             f"{len(left)} processes of a killed stack still run: ./task down ends them"
         )
     names = [one.name for one in SERVICES if one.name != "grafana" or setup.has_grafana(settings)]
-    setup.check_ports(settings, names)
+    ports.check_ports(settings, names)
     environment = setup.environment_for(settings, setup.binaries(settings))
     setup.prepare(settings)
     setup.write_files(settings, names)
