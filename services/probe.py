@@ -1,4 +1,4 @@
-"""Exit 0 when 127.0.0.1:PORT/PATH answers 200: the images' health check, since they hold no curl."""
+"""Exit 0 when 127.0.0.1:PORT/PATH answers 200: the images' health check, as they hold no curl."""  # noqa: INP001 a script
 
 import http.client
 import sys
