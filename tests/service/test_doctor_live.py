@@ -1,0 +1,97 @@
+"""The doctor asks a real Prometheus, which watches a stand-in for the model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+from tests.support.machine import free_port
+from tests.support.prometheus import RULES, Prometheus, running_prometheus
+from tests.support.wait import eventually
+from tools.doctor.__main__ import main
+
+MODEL = {"model": "wine-quality", "version": "0123456789ab"}
+
+
+class StandIn:
+    """What /metrics of a model says first of all, and what /readyz does."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        registry = CollectorRegistry()
+        self._info = Gauge("model_info", "Which model runs.", MODEL, registry=registry)
+        self._ratio = Gauge(
+            "model_feature_reference_ratio",
+            "Share of a bin in training.",
+            [*MODEL, "feature", "bin"],
+            registry=registry,
+        )
+        self._info.labels(**MODEL).set(1)
+        self._server, self._thread = start_http_server(self.port, "127.0.0.1", registry)
+
+    def give_reference(self) -> None:
+        """Export a reference."""
+        self._ratio.labels(**MODEL, feature="ph", bin="00").set(1)
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(name="model")
+def _model() -> Iterator[StandIn]:
+    model = StandIn()
+    yield model
+    model.stop()
+
+
+@pytest.fixture(name="prometheus")
+def _prometheus(
+    model: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Prometheus]:
+    with running_prometheus(tmp_path, {"model": [f"127.0.0.1:{model.port}"]}) as prometheus:
+        monkeypatch.setenv("PROMETHEUS_PORT", prometheus.url.rpartition(":")[2])
+        # Any path is answered with the metrics, /readyz as well.
+        monkeypatch.setenv("MODEL_PORT", str(model.port))
+        monkeypatch.setenv("GRAFANA_PORT", str(free_port()))
+        yield prometheus
+
+
+def test_the_doctor_tells_ill_from_well(
+    model: StandIn, prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing reference and Alertmanager are found, then only the Alertmanager."""
+    assert main(["local"]) == 1
+    first = capsys.readouterr().out
+
+    model.give_reference()
+    eventually(
+        lambda: prometheus.query("model_feature_reference_ratio"), "the reference is scraped"
+    )
+    assert main(["local"]) == 1
+    second = capsys.readouterr().out
+
+    assert ills(first) == {"reference", "alerts"}
+    assert ills(second) == {"alerts"}
+    assert "ok    targets: 1 of model are up" in second
+    assert f"ok    rules: all {number_of_rules()} in" in second
+    assert "--    dashboards: no Grafana to ask" in second
+
+
+def ills(output: str) -> set[str]:
+    """Return the subjects of what is wrong."""
+    lines = [line for line in output.splitlines() if line.startswith("FAIL")]
+    assert all(" → " in line for line in lines), "every finding has its remedy"
+    return {line.split()[1].rstrip(":") for line in lines}
+
+
+def number_of_rules() -> int:
+    """Return how many rules there are in the files."""
+    return sum(
+        line.strip().startswith(("- record:", "- alert:"))
+        for file in RULES.glob("*.yml")
+        for line in file.read_text().splitlines()
+    )
