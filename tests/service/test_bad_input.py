@@ -1,0 +1,256 @@
+"""Whatever a client sends: a clear 4xx that names field and reason, counted; never a 5xx."""
+
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.support.model import Model, Samples, select, total
+from tests.support.wait import eventually
+from wine_quality.data import Row
+
+TEN_MEGABYTES = 10_000_000
+CHUNK = b" " * 65_536
+HEADERS = {"Content-Type": "application/json"}
+
+Faults = Counter[tuple[str, str]]
+
+
+@pytest.fixture(name="good", scope="module")
+def _good(red_inputs: list[Row]) -> Row:
+    return red_inputs[0]
+
+
+def faults(before: Samples, after: Samples) -> Faults:
+    """Return which refusals were counted between two scrapes."""
+    name = "model_input_rejected_total"
+    counted: Faults = Counter()
+    for labels, value in select(after, name).items():
+        of = dict(labels)
+        if value > before[name, labels]:
+            counted[of["field"], of["reason"]] = int(value - before[name, labels])
+    return counted
+
+
+def requests(samples: Samples, status: str) -> float:
+    """Return the number of requests of a class of status."""
+    found = select(samples, "http_requests_total", status=status)
+    return sum(found.values())
+
+
+def refuse(model: Model, body: bytes, path: str = "/predict") -> tuple[httpx.Response, Faults]:
+    """Send a body that must be refused; return the answer and what it was counted as."""
+    before = model.scrape()
+    response = httpx.post(f"{model.url}{path}", content=body, headers=HEADERS, timeout=30)
+    after = model.scrape()
+
+    assert requests(after, "4xx") - requests(before, "4xx") == 1
+    assert requests(after, "2xx") == requests(before, "2xx")
+    assert requests(after, "5xx") == 0
+    assert total(after, "model_predictions_total") == total(before, "model_predictions_total")
+    return response, faults(before, after)
+
+
+def with_token(row: Row, field: str, token: str) -> bytes:
+    """Return a row as JSON with any text in the place of one value."""
+    others = json.dumps({name: value for name, value in row.items() if name != field})
+    return f'{others[:-1]}, "{field}": {token}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ('"red"', "type"),
+        ('"3.5"', "type"),
+        ("true", "type"),
+        ("[]", "type"),
+        ("{}", "type"),
+        ("null", "missing"),
+        ("NaN", "not_finite"),
+        ("Infinity", "not_finite"),
+        ("-Infinity", "not_finite"),
+        ("1e999", "not_finite"),
+        ("-0.1", "below"),
+        ("14.1", "above"),
+        ("1e308", "above"),
+    ],
+)
+def test_a_wrong_value_is_refused(model: Model, good: Row, token: str, reason: str) -> None:
+    """422, the field in `loc`, words in `msg`; alone, and as one row of a batch."""
+    body = with_token(good, "ph", token)
+    batch = b'{"instances": [' + json.dumps(good).encode() + b"," + body + b"]}"
+    for path, content, where in (
+        ("/predict", body, ["body", "ph"]),
+        ("/predict/batch", batch, ["body", "instances", 1, "ph"]),
+    ):
+        response, counted = refuse(model, content, path)
+
+        assert response.status_code == 422
+        (detail,) = response.json()["detail"]
+        assert detail["loc"] == where
+        assert detail["msg"]
+        assert counted == {("ph", reason): 1}
+
+
+def test_a_missing_field_is_named(model: Model, good: Row) -> None:
+    """Each of them."""
+    row = {name: value for name, value in good.items() if name not in {"ph", "density"}}
+    response, counted = refuse(model, json.dumps(row).encode())
+
+    assert response.status_code == 422
+    assert {each["loc"][-1] for each in response.json()["detail"]} == {"ph", "density"}
+    assert counted == {("ph", "missing"): 1, ("density", "missing"): 1}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "empty"),
+        (b"  \r\n", "empty"),
+        (b"{", "malformed"),
+        (b"not JSON", "malformed"),
+        (b"\xff\xfe\x00", "malformed"),
+        (b'{"ph": "\\ud800"}', "malformed"),
+        (b"[" * 100_000, "malformed"),
+        (b"[]", "type"),
+        (b"null", "type"),
+        (b'"text"', "type"),
+    ],
+    ids=lambda value: repr(value)[:25],
+)
+def test_a_body_that_is_no_object_is_refused(
+    model: Model, path: str, body: bytes, reason: str
+) -> None:
+    """422, counted as a fault of the body."""
+    response, counted = refuse(model, body, path)
+
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"][0] == "body"
+    assert counted == {("_body", reason): 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"), [(0, "empty"), (1001, "too_many")], ids=["none", "too many"]
+)
+def test_a_batch_of_the_wrong_size_is_refused(
+    model: Model, good: Row, rows: int, reason: str
+) -> None:
+    """422, counted as a fault of the body."""
+    body = json.dumps({"instances": [good] * rows}).encode()
+    response, counted = refuse(model, body, "/predict/batch")
+
+    assert response.status_code == 422
+    assert counted == {("_body", reason): 1}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/feedback"])
+@pytest.mark.parametrize("announced", [True, False], ids=["content-length", "chunked"])
+def test_ten_megabytes_are_refused(model: Model, path: str, announced: bool) -> None:  # noqa: FBT001
+    """413, whether their length is announced or not; the service takes no more than the limit."""
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(0, TEN_MEGABYTES, len(CHUNK)):
+            yield CHUNK
+
+    before = model.scrape()
+    content: Any = CHUNK * (TEN_MEGABYTES // len(CHUNK)) if announced else chunks()
+    response = httpx.post(f"{model.url}{path}", content=content, headers=HEADERS, timeout=60)
+    after = model.scrape()
+
+    assert response.status_code == 413
+    assert "2000000 bytes" in response.json()["detail"][0]["msg"]
+    refused = "model_feedback_rejected_total"
+    if path == "/feedback":
+        assert total(after, refused) - total(before, refused) == 1
+    else:
+        assert faults(before, after) == {("_body", "too_large"): 1}
+    assert requests(after, "4xx") - requests(before, "4xx") == 1
+    assert requests(after, "5xx") == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"])
+def test_a_wrong_method_is_refused(model: Model, method: str) -> None:
+    """405, with the right one in Allow, and counted."""
+    before = model.scrape()
+    response = httpx.request(method, f"{model.url}/predict")
+    after = model.scrape()
+
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert requests(after, "4xx") - requests(before, "4xx") == 1
+
+
+def test_an_unknown_route_is_refused(model: Model) -> None:
+    """404, and counted."""
+    before = model.scrape()
+    response = httpx.post(f"{model.url}/predictions", json={})
+    after = model.scrape()
+
+    assert response.status_code == 404
+    assert requests(after, "4xx") - requests(before, "4xx") == 1
+
+
+def connect(model: Model) -> socket.socket:
+    """Return a connection to the API."""
+    address = urlsplit(model.url)
+    assert address.hostname
+    assert address.port
+    return socket.create_connection((address.hostname, address.port), timeout=30)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+@pytest.mark.parametrize("part", [b"", b'{"ph": 3'], ids=["before the body", "in mid-body"])
+def test_a_client_that_goes_away_is_no_error(model: Model, path: str, part: bytes) -> None:
+    """Counted as 4xx, since nobody failed but the client; and nothing stays in progress."""
+    before = model.scrape()
+    with connect(model) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        connection.sendall(head.encode() + part)
+
+    def counted() -> bool:
+        return requests(model.scrape(), "4xx") - requests(before, "4xx") == 1
+
+    eventually(counted, "the lost request is counted")
+    after = model.scrape()
+    assert requests(after, "5xx") == 0
+    assert total(after, "http_requests_inprogress") == 0
+    assert faults(before, after) == {}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\r\n\r\nnonsense\r\n\r\n",
+        b"POST /predict HTTP/9.9\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["nonsense", "version", "no length", "negative", "huge length", "bad chunk"],
+)
+def test_what_is_no_http_is_refused(model: Model, request_: bytes) -> None:
+    """400 at most, and the worker serves on."""
+    with connect(model) as connection:
+        connection.sendall(request_)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+
+    assert answer[:12] in {b"", b"HTTP/1.1 400"}
+    assert httpx.get(f"{model.url}/healthz").status_code == 200
+    assert requests(model.scrape(), "5xx") == 0
+
+
+def test_every_worker_survived(model: Model) -> None:
+    """After all of the above, no worker has died and none has logged an error."""
+    log = model.program.output()
+
+    assert len(model.pids()) == model.workers
+    assert "Traceback" not in log
+    assert '"level": "ERROR"' not in log
