@@ -1,5 +1,8 @@
 """The gunicorn worker: uvicorn, without what this service does not need."""
 
+import asyncio
+import os
+import signal
 from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
@@ -14,4 +17,22 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "ws": "none",
         "access_log": False,
         "server_header": False,
+        "timeout_notify": 1,
     }
+
+    async def callback_notify(self) -> None:
+        """Tell the master, once a second, that this worker lives; without a master, stop.
+
+        Workers of a killed master would keep its ports, and no other could start in its place.
+        """
+        await super().callback_notify()
+        if os.getppid() != self.ppid:
+            _stop()
+
+    def _install_sigquit_handler(self) -> None:
+        """Stop at SIGQUIT, too: the base class sets a flag that nothing in uvicorn reads."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, _stop)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
