@@ -6,7 +6,14 @@ OMP_NUM_THREADS and its like are 1 unless given: threads of several workers figh
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -58,6 +65,13 @@ class Settings(BaseSettings):
             " labels sent after a restart are refused"
         ),
     ] = SecretStr("")
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _of_its_own(cls, port: int, info: ValidationInfo) -> int:
+        if port == info.data.get("port"):
+            raise ValueError("it is MODEL_PORT, too")
+        return port
 
     @field_validator("prediction_keys")
     @classmethod
