@@ -1,5 +1,6 @@
 """Finding what does not come from PyPI."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from tools.stack import programs
 from tools.stack.settings import StackError
 
 
-def _program(path: Path) -> str:
+def _program(path: Path, script: str = "") -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n")
+    path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
 
@@ -55,3 +56,28 @@ def test_a_machine_without_installer_is_told_what_to_install(
 
     assert str(refused.value).count("\n") == 0
     assert "apt install prometheus-alertmanager" in str(refused.value)
+
+
+def test_apt_installs_with_sudo_and_gets_lists_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's packages are installed without recommendations, after an update if need be."""
+    told = tmp_path / "told"
+    _program(tmp_path / "sudo", 'shift; exec "$@"')
+    _program(tmp_path / "systemctl", "exit 0")
+    _program(
+        tmp_path / "apt-get",
+        f'echo "$*" >>"{told}"\n'
+        f'case "$*" in *update) : >"{tmp_path}/lists" ;;\n'
+        f'*) [ -e "{tmp_path}/lists" ] || exit 100\n'
+        f'printf "#!/bin/sh" >"{tmp_path}/apt-s-own"; /bin/chmod +x "{tmp_path}/apt-s-own" ;; esac',
+    )
+    for name in ("env", "true"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    programs.install(["prometheus"], {"PROMETHEUS_BINARY": str(tmp_path / "apt-s-own")})
+
+    install = "-qq install --no-install-recommends prometheus"
+    assert told.read_text().splitlines() == [install, "-qq update", install]
