@@ -78,10 +78,13 @@ def test_a_target_that_gives_nothing_is_named(changes: dict[str, str], text: str
 
 
 def test_a_target_that_was_never_scraped_is_not_stale() -> None:
-    """Go's zero time is no date: such a target is new."""
+    """Go's zero time is no date: such a target is new, and its model may still tell of itself."""
     new = target(health="unknown", lastScrape="0001-01-01T00:00:00Z")
 
-    assert ills(targets({"activeTargets": [new]}, NOW, REMEDIES)) == []
+    assert [each.level for each in targets({"activeTargets": [new]}, NOW, REMEDIES)] == [
+        Level.UNKNOWN
+    ]
+    assert [each.level for each in references([], [], REMEDIES, new=True)] == [Level.UNKNOWN]
 
 
 def test_a_prometheus_that_does_not_know_the_model_is_found_out() -> None:

@@ -38,6 +38,7 @@ class Answer:
 
 def ask(url: str, password: str | None = None) -> Answer:
     """Return the answer of a URL. Raises UnreachableError."""
+    shown = url.partition("?")[0]
     request = urllib.request.Request(url)  # noqa: S310 the stack's own addresses
     if password:
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
@@ -48,10 +49,10 @@ def ask(url: str, password: str | None = None) -> Answer:
             clock = parsedate_to_datetime(date).timestamp() if date else None
             return Answer(answer.read(), clock)
     except urllib.error.HTTPError as error:
-        raise UnreachableError(f"{url} answers with status {error.code}") from error
+        raise UnreachableError(f"{shown} answers with status {error.code}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise UnreachableError(f"{url} does not answer: {reason}") from error
+        raise UnreachableError(f"{shown} does not answer: {reason}") from error
 
 
 @dataclass(frozen=True)

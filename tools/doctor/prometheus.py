@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from tools.doctor.findings import Finding, ill, or_well, well
+from tools.doctor.findings import Finding, ill, or_well, unknown, well
 
 Json = dict[str, Any]
 
@@ -45,15 +45,16 @@ class Remedies:
 def examine(prometheus: Prometheus, rules: Path, remedies: Remedies, now: float) -> list[Finding]:
     """Ask Prometheus everything; `now` is this machine's clock, in seconds since 1970."""
     clock = float(prometheus.get("query", query="time()")[1])
+    active = prometheus.get("targets", state="active")
     running = prometheus.get("query", query="group by (model, version) (model_info)")
     known = prometheus.get(
         "query", query="group by (model, version) (model_feature_reference_ratio)"
     )
     return [
         *clocks({"Prometheus": clock}, now, remedies.clock),
-        *targets(prometheus.get("targets", state="active"), clock, remedies),
+        *targets(active, clock, remedies),
         *rule_groups(prometheus.get("rules"), expected_rules(rules), clock, remedies),
-        *references(running["result"], known["result"], remedies),
+        *references(running["result"], known["result"], remedies, new=_is_new(active)),
         *alertmanagers(prometheus.get("alertmanagers"), remedies),
     ]
 
@@ -69,12 +70,12 @@ def clocks(told: Mapping[str, float], now: float, remedy: str) -> list[Finding]:
         for who, time in told.items()
         if abs(time - now) > CLOCK_SECONDS
     )
-    return or_well(wrong, "clocks", f"{' and '.join(told)} agree with this machine")
+    return or_well(wrong, "clocks", f"{' and '.join(told)} in step with this machine")
 
 
 def targets(answer: Json, now: float, remedies: Remedies) -> list[Finding]:
     """Judge the targets that are ours; `now` is Prometheus' clock."""
-    ours = [each for each in answer["activeTargets"] if each["labels"].get("job") in JOBS]
+    ours = _ours(answer)
     jobs = {each["labels"]["job"] for each in ours}
     found = [finding for each in ours for finding in _target(each, now, remedies)]
     if "model" not in jobs:
@@ -84,13 +85,25 @@ def targets(answer: Json, now: float, remedies: Remedies) -> list[Finding]:
     return or_well(found, "targets", f"{len(ours)} of {', '.join(sorted(jobs))} are up{oldest}")
 
 
+def _ours(answer: Json) -> list[Json]:
+    return [each for each in answer["activeTargets"] if each["labels"].get("job") in JOBS]
+
+
+def _is_new(answer: Json) -> bool:
+    """Tell whether Prometheus knows the model, but has never scraped it."""
+    health = {each["health"] for each in _ours(answer) if each["labels"]["job"] == "model"}
+    return health == {"unknown"}
+
+
 def _target(target: Json, now: float, remedies: Remedies) -> Iterator[Finding]:
     job, url = target["labels"]["job"], target["scrapeUrl"]
     remedy = remedies.target_down.get(job, remedies.target_down["*"])
     age = _scrape_age(target, now)
     if target["health"] == "down":
         yield ill("targets", f"{job} at {url} is down: {target['lastError']}", remedy)
-    elif age is not None and age > _ROUNDS * _seconds(target["scrapeInterval"]):
+    elif age is None:
+        yield unknown("targets", f"{job} at {url} is new: not scraped yet", "ask again in a minute")
+    elif age > _ROUNDS * _seconds(target["scrapeInterval"]):
         yield ill("targets", f"{job} at {url} was last scraped {age:.0f} s ago", remedy)
 
 
@@ -148,12 +161,16 @@ def _evaluation(group: Json, now: float) -> Iterator[Finding]:
         )
 
 
-def references(running: Iterable[Json], known: Iterable[Json], remedies: Remedies) -> list[Finding]:
+def references(
+    running: Iterable[Json], known: Iterable[Json], remedies: Remedies, *, new: bool = False
+) -> list[Finding]:
     """Judge whether each version that runs has a reference to be compared with."""
     versions = {_version(each) for each in running}
     missing = versions - {_version(each) for each in known}
+    if not versions and new:
+        return [unknown("reference", "the model is new: not scraped yet", "ask again in a minute")]
     if not versions:
-        return [ill("reference", "no model says that it runs (model_info)", remedies.no_model)]
+        return [ill("reference", "no model says that it runs (model_info)", "see `targets`")]
     found = (
         ill("reference", f"{model} {version} runs without one: drift is blind", remedies.reference)
         for model, version in sorted(missing)
