@@ -24,6 +24,7 @@ Json = dict[str, Any]
 TOKEN = "a-token-for-tests"  # noqa: S105 nobody's
 ORGANISATION = "tests"
 ORGANISATION_ID = str(uuid.UUID(int=1))
+NOBODY = str(uuid.UUID(int=2))
 NOW = "2026-11-22T16:50:57.705784+00:00"
 # A stalled request ends by itself, should a test forget to release it.
 _LONGEST_STALL = 60.0
@@ -98,8 +99,7 @@ class Store:
             case "version-compatibility", _:
                 raise RefusedRequest(400, "You are using an old fiddler-client. Please upgrade")
             case "environments", _:
-                found = rules["name"] in self.datasets[rules["model_id"]]
-                return _page([self.models[rules["model_id"]]] if found else [])
+                return _page(self._datasets(**rules))
             case "jobs", _:
                 state = {"status": "SUCCESS", "progress": 100.0, "info": {}}
                 return {"id": key, "name": "Publish", **state}
@@ -131,6 +131,11 @@ class Store:
             return known[kind][key]
         return _page([each for each in known[kind].values() if _matches(each, rules)])
 
+    def _datasets(self, name: str, model_id: str) -> list[Json]:
+        model, found = self.models[model_id], name in self.datasets[model_id]
+        known = {field: model[field] for field in ("project", "organization")}
+        return [{"id": NOBODY, "name": name, "model": model, **known}] if found else []
+
     def _server_info(self) -> Json:
         organisation = {"id": ORGANISATION_ID, "name": self.organisation}
         return {
@@ -143,7 +148,7 @@ class Store:
         return self._resource(name=body["name"])
 
     def _model(self, body: Json) -> Json:
-        user = {"id": str(uuid.UUID(int=2)), "full_name": "tests", "email": "tests@example.org"}
+        user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
         return self._resource(
             **body,
             project={"id": body["project_id"], "name": self.projects[body["project_id"]]["name"]},
@@ -281,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
         boundary = self.headers.get_param("boundary")
         part = body.split(f"--{boundary}".encode())[1]
         store.files[key] = part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
-        user = {"id": str(uuid.UUID(int=2)), "full_name": "tests", "email": "tests@example.org"}
+        user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
         times_ = {"created_at": NOW, "updated_at": NOW, "created_by": user, "updated_by": user}
         return {"id": key, "filename": "rows", "status": "SUCCESSFUL", "type": "CSV", **times_}
 
@@ -309,6 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
 
     def _stall(self) -> None:
+        self.server.fiddler.stalled.set()
         self.server.fiddler.released.wait(_LONGEST_STALL)
         self._hang_up()
 
@@ -343,6 +349,7 @@ class Fiddler:
         self.token = TOKEN
         self.fault: Choose = never
         self.lock = threading.Lock()
+        self.stalled = threading.Event()
         self.released = threading.Event()
         self._server: _Server | None = None
         self.port = port

@@ -22,6 +22,9 @@ last line without a line feed is torn: its answer never went out, or it was coun
 label is written after its prediction, perhaps to another worker's segment. The publisher removes a
 segment it has published, or renames it to `….published.jsonl` to keep it. What is written survives
 the death of every process, not that of the machine: nothing is fsynced.
+
+Beside the segments lies `reference-<version>.csv`, where the bundle carries its training rows: a
+column for each feature, for the target, and for the `prediction`.
 """
 
 import errno
@@ -41,6 +44,7 @@ import msgspec
 from bundle.manifest import PREDICTION, Manifest, Quantity, Reference
 
 FORMAT = 1
+REFERENCE_FILE = "reference.csv"
 SUFFIX = ".jsonl"
 PUBLISHED_SUFFIX = ".published.jsonl"
 _UNFINISHED_SUFFIX = ".new"
@@ -155,6 +159,19 @@ class Spool:
             self._size = len(self._header)
             self._closes_at = now + self._limits.segment_seconds
         return self._descriptor
+
+
+def place_reference(directory: Path, bundle: Path, manifest: Manifest) -> None:
+    """Copy the bundle's training rows, if it carries them, to where the spool's readers look.
+
+    Raises OSError.
+    """
+    if REFERENCE_FILE not in manifest.files:
+        return
+    path = directory / f"reference-{manifest.version}.csv"
+    unfinished = directory / f"{path.name}.{os.getpid()}"
+    unfinished.write_bytes((bundle / REFERENCE_FILE).read_bytes())
+    unfinished.replace(path)
 
 
 def _begin(directory: Path, header: bytes) -> int:

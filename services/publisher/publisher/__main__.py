@@ -6,7 +6,7 @@ import time
 
 from prometheus_client import disable_created_metrics, start_http_server
 
-from publisher.baseline import Baseline
+from publisher.baseline import Baselines
 from publisher.delivery import Backoff, Delivery
 from publisher.errors import HopelessError, InterruptedByStop
 from publisher.metrics import Metrics
@@ -57,14 +57,15 @@ def run(settings: Settings, spool: Spool, metrics: Metrics, stop: Stop) -> None:
         logging.DEBUG if settings.publisher_log_level == "DEBUG" else logging.ERROR
     )
     fiddler = Fiddler(settings)
-    baseline = Baseline(settings.model_bundle, fiddler, metrics)
-    backoff = Backoff(settings.publisher_backoff_seconds, settings.publisher_backoff_max_seconds)
+    longest = settings.publisher_backoff_max_seconds
+    baselines = Baselines(settings.model_spool_dir, fiddler, metrics, pause=longest)
+    backoff = Backoff(settings.publisher_backoff_seconds, longest)
     quarantine = Quarantine(settings.model_spool_dir / QUARANTINE)
     delivery = Delivery(fiddler, quarantine, metrics, backoff, stop)
 
     def learn(header: Header) -> None:
         fiddler.learn(header)
-        baseline.learn(header)
+        baselines.learn(header)
 
     publisher = Publisher(spool, delivery, learn, settings.publisher_label_delay_seconds)
     log.info("publishing %s to %s", settings.model_spool_dir, settings.fiddler_url)
@@ -72,7 +73,7 @@ def run(settings: Settings, spool: Spool, metrics: Metrics, stop: Stop) -> None:
         while True:
             found = publisher.round()
             with stop.interruptible():
-                baseline.advance()
+                baselines.advance()
                 if not found:
                     time.sleep(settings.publisher_poll_seconds)
     except HopelessError as error:

@@ -1,30 +1,26 @@
-"""Give Fiddler the rows that the model was trained on: what it compares production with.
+"""Give Fiddler the rows that a model was trained on: what it compares production with.
 
 Fiddler's documented way is to upload rows; summaries, such as the bundle's deciles, it does not
-take. So the bundle must carry `reference.csv`: a column per feature, the target, and `prediction`.
-Without it Fiddler can only compare production with older production.
+take. So the spool has `reference-<version>.csv` where the bundle carries such rows. Without them
+Fiddler can only compare production with older production.
 """
 
 import csv
-import hashlib
-import json
+import io
 import logging
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from publisher.errors import RefusedError, TransientError
 from publisher.events import ModelName, model_name, output_name
 from publisher.metrics import Metrics
 from publisher.spool import Header
 
-ROWS_FILE = "reference.csv"
 PREDICTION = "prediction"
 DATASET = "training"
-# A baseline is in no hurry, and must not be in the way of events.
-_PAUSE_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -39,105 +35,89 @@ class Destination(Protocol):
         """Return a job's state and error."""
 
 
-class NoRowsError(Exception):
-    """The bundle has no usable reference rows; the message says why."""
-
-
-class Baseline:
-    """Uploads the reference rows of one bundle, once Fiddler has the model; a step at a time."""
+class Baselines:
+    """Uploads the training rows of every version it learns of; a step at a time."""
 
     def __init__(
         self,
-        bundle: Path | None,
+        directory: Path,
         destination: Destination,
         metrics: Metrics,
+        pause: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._bundle = bundle
+        self._directory = directory
         self._destination = destination
         self._metrics = metrics
+        # In seconds: a baseline is in no hurry, and must not be in the way of events.
+        self._pause = pause
         self._clock = clock
-        self._header: Header | None = None
+        self._seen: set[ModelName] = set()
+        self._waiting: list[Header] = []
         self._job: str | None = None
-        self._done = bundle is None
         self._next_at = 0.0
 
     def learn(self, header: Header) -> None:
-        """Remember the model that the bundle is of."""
-        if not self._done and self._header is None and _version(self._bundle) == header.version:
-            self._header = header
+        """Remember a model, the first time it is met."""
+        if model_name(header) not in self._seen:
+            self._seen.add(model_name(header))
+            self._waiting.append(header)
 
     def advance(self) -> None:
-        """Make the next step, if it is time for it. Raises HopelessError, never for the rows."""
-        if self._done or self._header is None or self._clock() < self._next_at:
+        """Make the next step, if it is time for one. Raises HopelessError."""
+        if not self._waiting or self._clock() < self._next_at:
             return
-        self._next_at = self._clock() + _PAUSE_SECONDS
+        header = self._waiting[0]
         try:
-            if self._job is None:
-                self._upload(self._header)
-            else:
-                self._follow(self._job)
+            done = self._follow(self._job) if self._job else self._upload(header)
         except TransientError as error:
-            log.warning("the baseline waits: %s", error)
-        except (NoRowsError, RefusedError) as error:
-            log.error("no baseline at Fiddler: %s", error)  # noqa: TRY400
-            self._done = True
+            log.warning("the baseline of version %s waits: %s", header.version, error)
+            done = False
+        except RefusedError as error:
+            log.error("no baseline of version %s at Fiddler: %s", header.version, error)  # noqa: TRY400
+            done = True
+        if done:
+            self._waiting.pop(0)
+            self._job = None
+        else:
+            self._next_at = self._clock() + self._pause
 
-    def _upload(self, header: Header) -> None:
-        assert self._bundle is not None  # noqa: S101 for the type checker
+    def _upload(self, header: Header) -> bool:
+        """Upload the rows of a version; return whether there is nothing left to do."""
+        source = self._directory / f"reference-{header.version}.csv"
+        if not source.exists():
+            log.warning("no baseline of version %s: its bundle has no rows", header.version)
+            return True
+        rows = renamed(source.read_text("utf-8"), header)
         with tempfile.TemporaryDirectory() as directory:
-            rows = Path(directory) / ROWS_FILE
-            write_rows(self._bundle, header, rows)
-            self._job = self._destination.publish_baseline(model_name(header), rows, DATASET)
-        if self._job is None:
-            self._succeed()
+            path = Path(directory) / "rows.csv"
+            path.write_text(rows, "utf-8")
+            self._job = self._destination.publish_baseline(model_name(header), path, DATASET)
+        return self._job is None and self._succeed(header)
 
-    def _follow(self, job: str) -> None:
+    def _follow(self, job: str) -> bool:
         state, error = self._destination.job_state(job)
-        if state == "SUCCESS":
-            self._succeed()
-        elif state in ("FAILURE", "REVOKED"):
-            raise RefusedError(0, f"Fiddler's job {job}: {state}: {error}")
+        if state in ("FAILURE", "REVOKED"):
+            raise RefusedError(0, f"the job {job} ended with {state}: {error}")
+        return state == "SUCCESS" and self._succeed(self._waiting[0])
 
-    def _succeed(self) -> None:
-        log.info("Fiddler has the training rows as baseline %s", DATASET)
+    def _succeed(self, header: Header) -> bool:
+        log.info("Fiddler has the training rows of version %s", header.version)
         self._metrics.has_baseline()
-        self._done = True
+        return True
 
 
-def write_rows(bundle: Path, header: Header, output: Path) -> None:
-    """Write the bundle's reference rows under the names that Fiddler's model has for them.
+def renamed(rows: str, header: Header) -> str:
+    """Return rows of CSV under the names that Fiddler's model has for the columns.
 
-    Raises NoRowsError.
+    Raises RefusedError: they are of another model.
     """
-    source = bundle / ROWS_FILE
-    expected = _manifest(bundle).get("files", {}).get(ROWS_FILE)
-    if expected is None:
-        raise NoRowsError(f"the bundle {bundle} carries no {ROWS_FILE}")
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise NoRowsError(f"{source}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise NoRowsError(f"{source} is corrupt: its SHA-256 is not that of the manifest")
-    first, _, rest = content.partition(b"\n")
-    names = next(csv.reader([first.decode()]), [])
+    first, _, rest = rows.partition("\n")
+    names = next(csv.reader([first]), [])
     target = header.target.name
     if sorted(names) != sorted([*(each.name for each in header.features), target, PREDICTION]):
-        raise NoRowsError(f"{source} has other columns than the model: {', '.join(names)}")
-    with output.open("w", newline="") as file:
-        renamed = [output_name(target) if name == PREDICTION else name for name in names]
-        csv.writer(file, lineterminator="\n").writerow(renamed)
-        file.write(rest.decode())
-
-
-def _version(bundle: Path | None) -> str | None:
-    return None if bundle is None else _manifest(bundle).get("version")
-
-
-def _manifest(bundle: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((bundle / "bundle.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
+        raise RefusedError(0, f"its rows have other columns than the model: {', '.join(names)}")
+    text = io.StringIO()
+    columns = [output_name(target) if name == PREDICTION else name for name in names]
+    csv.writer(text, lineterminator="\n").writerow(columns)
+    return text.getvalue() + rest

@@ -30,9 +30,6 @@ class Settings(BaseSettings):
     model_spool_keep: Annotated[
         bool, Field(description="Keep published segments, until the spool's bound removes them")
     ] = False
-    model_bundle: Annotated[
-        Path | None, Field(description="The model's bundle, whose reference rows become a baseline")
-    ] = None
     publisher_host: Annotated[str, Field(description="Address of /metrics")] = "127.0.0.1"
     publisher_metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9647
     publisher_poll_seconds: Annotated[
