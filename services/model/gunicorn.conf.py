@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 settings = read_settings()
 
-bind = f"{settings.host}:{settings.port}"
+host = f"[{settings.host}]" if ":" in settings.host else settings.host
+bind = f"{host}:{settings.port}"
 workers = settings.workers
 worker_class = "serving.worker.Worker"
 graceful_timeout = settings.graceful_timeout

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,9 @@ def start_metrics_server(settings: Settings) -> None:
         def log_message(self, *_: object) -> None:
             """Log no scrape."""
 
-    server = ThreadingHTTPServer((settings.host, settings.metrics_port), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        daemon_threads = True
+
+    server = Server((settings.host, settings.metrics_port), Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
