@@ -1,5 +1,6 @@
 """The HTTP API of a running service, as the contract has it."""
 
+import socket
 from pathlib import Path
 
 import httpx
@@ -203,3 +204,16 @@ def by_handler(model: Model) -> dict[str, float]:
 def test_nothing_tells_what_serves(model: Model) -> None:
     """No Server header."""
     assert "server" not in httpx.get(f"{model.url}/healthz").headers
+
+
+def test_the_address_may_be_of_ipv6(start_model: StartModel) -> None:
+    """Both ports."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error.strerror}")
+    with start_model(MODEL_HOST="::1") as model:
+        httpx.post(f"{model.url}/predict", json=ORIGINAL).raise_for_status()
+
+        assert total(model.scrape(), "model_predictions_total") == 1

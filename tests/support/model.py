@@ -65,15 +65,17 @@ def start_model(bundle: Path, directory: Path, **settings: str) -> Model:
     """
     given = {
         "MODEL_BUNDLE": str(bundle),
+        "MODEL_HOST": "127.0.0.1",
         "MODEL_PORT": str(free_port()),
         "MODEL_METRICS_PORT": str(free_port()),
         "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics"),
         "MODEL_WORKERS": "2",
     } | settings
+    host = f"[{given['MODEL_HOST']}]" if ":" in given["MODEL_HOST"] else given["MODEL_HOST"]
     return Model(
         Program([sys.executable, "entrypoint.py"], directory / "model.log", cwd=SERVICE, env=given),
-        f"http://127.0.0.1:{given['MODEL_PORT']}",
-        f"http://127.0.0.1:{given['MODEL_METRICS_PORT']}/metrics",
+        f"http://{host}:{given['MODEL_PORT']}",
+        f"http://{host}:{given['MODEL_METRICS_PORT']}/metrics",
         Path(given["PROMETHEUS_MULTIPROC_DIR"]),
         int(given["MODEL_WORKERS"]),
     )

@@ -1,0 +1,104 @@
+"""The vendored wines, their split, and the model that is trained on them."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.manifest import PREDICTION, Manifest
+from wine_quality.data import TARGET, Row, rows, split
+from wine_quality.train import RECIPE, train
+
+RED = rows("red")
+TRAIN, HELD_OUT = split(RED)
+
+
+def features(row: Row) -> tuple[float, ...]:
+    """Return a row without its target."""
+    return tuple(value for name, value in row.items() if name != TARGET)
+
+
+@pytest.mark.parametrize(("color", "count"), [("red", 1599), ("white", 4898)])
+def test_all_wines_are_there(color: str, count: int) -> None:
+    """As many as the paper has, 11 features and a grade each, every value a finite number."""
+    wines = rows("red" if color == "red" else "white")
+
+    assert len(wines) == count
+    assert {tuple(row) for row in wines} == {(*(each.name for each in RECIPE.features), TARGET)}
+    assert np.isfinite([list(row.values()) for row in wines]).all()
+    assert {row[TARGET] for row in wines} <= set(range(11))
+
+
+def test_the_first_red_wine_is_the_papers() -> None:
+    """Columns are what their names say."""
+    assert list(RED[0].values()) == [7.4, 0.7, 0, 1.9, 0.076, 11, 34, 0.9978, 3.51, 0.56, 9.4, 5]
+
+
+def test_the_split_loses_no_row() -> None:
+    """Each is on one side, a fifth of the distinct wines held out."""
+    assert Counter(map(str, RED)) == Counter(map(str, TRAIN)) + Counter(map(str, HELD_OUT))
+    distinct = {features(row) for row in RED}
+    held_out = {features(row) for row in HELD_OUT}
+    assert len(held_out) == round(0.2 * len(distinct))
+
+
+def test_no_wine_is_on_both_sides() -> None:
+    """Duplicates of a held-out wine are held out, too, or the promised error would be too good."""
+    assert not {features(row) for row in TRAIN} & {features(row) for row in HELD_OUT}
+
+
+def test_the_split_is_the_same_every_time() -> None:
+    """And does not depend on the order of the file."""
+    train_again, held_out_again = split(RED[::-1])
+
+    assert train_again[::-1] == TRAIN
+    assert held_out_again[::-1] == HELD_OUT
+
+
+def test_every_feature_is_described() -> None:
+    """Unit, meaning, range and an example that is in it; white wines are in range as well."""
+    for feature in RECIPE.features:
+        assert feature.unit
+        assert feature.description
+        assert feature.minimum is not None
+        assert feature.example is not None
+        for row in (*RED, *rows("white"), {feature.name: feature.example}):
+            assert feature.minimum <= row[feature.name] <= (feature.maximum or np.inf)
+
+
+def test_the_model_is_worth_serving(wine: Manifest) -> None:
+    """Better than the mean grade; held-out and cross-validated errors agree."""
+    grades = np.array([row[TARGET] for row in TRAIN])
+    naive = np.abs(np.array([row[TARGET] for row in HELD_OUT]) - grades.mean()).mean()
+
+    assert wine.validation.mae < 0.8 * naive
+    assert wine.validation.mae == pytest.approx(wine.validation.cv_mae, rel=0.1)
+    assert wine.validation.rmse == pytest.approx(wine.validation.cv_rmse, rel=0.1)
+    assert (wine.rows, wine.validation.rows) == (len(TRAIN), len(HELD_OUT))
+
+
+def test_nothing_was_trained_on_held_out_rows(wine: Manifest) -> None:
+    """The reference is the training rows', to the last count."""
+    for reference in wine.reference:
+        if reference.name != PREDICTION:
+            values = [row[reference.name] for row in TRAIN]
+            counts = np.histogram(values, [-np.inf, *reference.edges, np.inf])[0]
+
+            assert counts.tolist() == [each.count for each in reference.bins]
+
+
+def test_training_again_gives_the_same_bytes(wine_bundle: Path, tmp_path: Path) -> None:
+    """Every file but the one that says when."""
+    train(tmp_path)
+
+    for path in wine_bundle.iterdir():
+        if path.name != "trained_at.txt":
+            assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_twelve_signals_with_ten_bins_at_most(wine: Manifest) -> None:
+    """11 features and the prediction: what cardinality and rule cost are reckoned with."""
+    assert len(wine.reference) == 12
+    assert wine.reference[-1].name == PREDICTION
+    assert all(2 <= len(each.bins) <= 10 for each in wine.reference)
