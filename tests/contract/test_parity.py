@@ -1,16 +1,12 @@
 """What is written twice agrees, and a change on one side only is noticed."""
 
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.support.k8s import ROOT
+from tests.support.k8s import copy_checkout, prepared
 from tests.support.parity import differences
-
-# What `differences` reads.
-SOURCES = ("compose.yaml", "pyproject.toml", "grafana", "k8s", "prometheus", "services")
 
 
 class Mistake(NamedTuple):
@@ -80,38 +76,26 @@ MISTAKES = {
         "kubernetes.io/component #",
         "targets",
     ),
-    "grace period": Mistake(
-        "k8s/base/model/deployment.yaml", "PeriodSeconds: 45", "PeriodSeconds: 35", "grace"
-    ),
+    "grace period": Mistake("compose.yaml", "period: 40s", "period: 150s", "grace"),
     "retention": Mistake("compose.yaml", "retention.time=15d", "retention.time=7d", "retention"),
 }
 
 
 def test_the_stack_is_the_same_in_containers_and_on_kubernetes() -> None:
     """Images, ports, probes, users, limits, settings, jobs, rules and dashboards agree."""
-    assert differences(ROOT) == []
+    assert differences(prepared()) == []
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_change_on_one_side_only_is_noticed(name: str, tmp_path: Path) -> None:
     """One edited line in one place gives a difference that names it."""
     mistake = MISTAKES[name]
-    copy_sources(tmp_path)
+    copy_checkout(tmp_path)
     file = tmp_path / mistake.file
     text = file.read_text()
     assert mistake.old in text
     file.write_text(text.replace(mistake.old, mistake.new, 1))
 
-    found = set(differences(tmp_path)) - set(differences(ROOT))
+    found = set(differences(tmp_path)) - set(differences(prepared()))
 
     assert any(mistake.noticed_as in each for each in found), found
-
-
-def copy_sources(target: Path) -> None:
-    """Copy what is compared, as a checkout of its own."""
-    for name in SOURCES:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("*.pyc", "data"))
-        else:
-            shutil.copy(source, target / name)

@@ -1,6 +1,9 @@
 """The manifests as tests see them: what kustomize builds, and the questions one asks of it."""
 
+import atexit
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,8 +22,13 @@ from tests.support.machine import require
 ROOT = Path(__file__).parents[2]
 SCHEMAS = Path(__file__).parent / "schemas"
 
-# Everything that a person may apply, below k8s/.
+# What a fresh clone can apply, below k8s/.
 OVERLAYS = ("base", "overlays/minikube", "overlays/production")
+# What takes a secret, or an edit that k8s/README.md asks for.
+WITH_FIDDLER = ("overlays/minikube-fiddler", "overlays/production-fiddler")
+
+# What the manifests are made of, and what they are compared with.
+SOURCES = ("compose.yaml", "pyproject.toml", "grafana", "k8s", "prometheus", "services")
 
 Json = dict[str, Any]
 Objects = tuple[Json, ...]
@@ -31,13 +39,45 @@ class BuildError(Exception):
 
 
 @cache
-def build(overlay: str, root: Path = ROOT) -> Objects:
-    """Return what `kubectl apply -k` would send for an overlay. Raises BuildError."""
+def build(overlay: str, root: Path | None = None) -> Objects:
+    """Return what `kubectl apply -k` would send for an overlay. Raises BuildError.
+
+    `root` is the checkout: this one, and for what takes a secret a copy that has it.
+    """
+    root = root or (prepared() if overlay in WITH_FIDDLER else ROOT)
     command = [require("kustomize"), "build", str(root / "k8s" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(done.stderr.strip())
     return tuple(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
+
+
+@cache
+def prepared() -> Path:
+    """Return a copy of this checkout in which everything was done that k8s/README.md asks for."""
+    root = Path(tempfile.mkdtemp(prefix="k8s-"))
+    atexit.register(shutil.rmtree, root)
+    copy_checkout(root)
+    return root
+
+
+def copy_checkout(target: Path) -> None:
+    """Copy what manifests are made of, with a secret filled in and Fiddler added to production."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.csv", "*.secret")
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=ignored)
+        else:
+            shutil.copy(source, target / name)
+    example = target / "k8s/secrets/fiddler/fiddler.secret.example"
+    example.with_suffix("").write_text(example.read_text().replace("=", "=given"))
+    (target / "services/publisher/settings.env").touch()
+    production = target / "k8s/overlays/production"
+    shutil.copytree(production, production.with_name("production-fiddler"))
+    kustomization = production.with_name("production-fiddler") / "kustomization.yaml"
+    components = "components:\n  - ../../components/fiddler\n\npatches:\n"
+    kustomization.write_text(kustomization.read_text().replace("patches:\n", components, 1))
 
 
 def of_kind(objects: Objects, *kinds: str) -> list[Json]:

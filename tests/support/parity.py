@@ -24,7 +24,6 @@ from tests.support.k8s import (
     workloads,
 )
 
-OVERLAY = "overlays/minikube"
 CHART_VALUES = "k8s/overlays/minikube/kube-prometheus-stack.yaml"
 
 _VARIABLE = re.compile(r"\$\{\w+:-([^}]*)\}")
@@ -48,7 +47,7 @@ class Pair:
 # The load test is distributed, and ends; the laptop's traffic is neither.
 _LOAD_TEST = {"LOCUST_RUN_TIME": "5m", "LOCUST_EXPECT_WORKERS": "2"}
 PAIRS = (
-    Pair("model", "model", "model"),
+    Pair("model", "model", "model", more_env=frozenset({"MODEL_SPOOL_DIR"})),
     Pair(
         "locust",
         "locust-master",
@@ -65,20 +64,21 @@ PAIRS = (
         more_settings=_LOAD_TEST,
         is_client=True,
     ),
+    Pair("publisher", "model", "publisher"),
 )
 
 
 def differences(root: Path) -> list[str]:
     """Return every difference of a checkout, one line each."""
     compose = _yaml(root / "compose.yaml")
-    objects = build(OVERLAY, root)
+    objects = build("overlays/minikube-fiddler", root)
     found: list[str] = []
-    for pair in PAIRS:
+    for pair in (each for each in PAIRS if each.service in compose["services"]):
         found += _service(root, compose["services"][pair.service], pair, objects)
     found += _tags(root, compose, objects)
     found += _intervals(root, objects)
     found += _retention(root, compose)
-    found += _targets(root, objects)
+    found += _targets(root, compose, objects)
     found += _rules(root, objects)
     found += _dashboards(root, objects)
     return found
@@ -102,13 +102,13 @@ def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterato
         (
             "environment",
             set(service.get("environment", {})) | pair.more_env,
-            {each["name"] for each in container.get("env", ())},
+            _environment(container, objects),
         ),
         ("settings", _settings(root, service) | pair.more_settings, _from(container, objects)),
     ]
     if not pair.is_client:
         compared += [
-            ("ports", _ports(service) | pair.more_ports, set(ports(deployment).values())),
+            ("ports", _ports(service) | pair.more_ports, _container_ports(container)),
             ("health", _health(service), _probe(deployment, container)),
         ]
     for what, laptop, cluster in compared:
@@ -158,7 +158,7 @@ def _chart_retention(root: Path) -> str:
     return str(_yaml(root / CHART_VALUES)["prometheus"]["prometheusSpec"]["retention"])
 
 
-def _targets(root: Path, objects: Objects) -> Iterator[str]:
+def _targets(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
     """Compare what Prometheus scrapes of us: (host:port, job)."""
     jobs = {
         (target, group["labels"]["job"])
@@ -168,7 +168,7 @@ def _targets(root: Path, objects: Objects) -> Iterator[str]:
     }
     charts = {"prometheus", "alertmanager", "grafana"}
     ours = {(target, job) for target, job in jobs if job not in charts}
-    scraped = set(_scraped(objects))
+    scraped = {(target, job) for target, job in _scraped(objects) if job in compose["services"]}
     if ours != scraped:
         yield f"targets: Prometheus' files say {sorted(ours)}, ServiceMonitors {sorted(scraped)}"
     renamed = set(_chart_jobs(root))
@@ -258,6 +258,10 @@ def _ports(service: Json) -> set[int]:
     return {int(_default(each).rpartition(":")[2]) for each in service["ports"]}
 
 
+def _container_ports(container: Json) -> set[int]:
+    return {port["containerPort"] for port in container["ports"]}
+
+
 def _health(service: Json) -> tuple[int, str]:
     """Return the port and path that a compose health check asks for."""
     *_, port, path = service["healthcheck"]["test"]
@@ -294,9 +298,21 @@ def _settings(root: Path, service: Json) -> dict[str, str]:
     return {key: value for key, _, value in (line.partition("=") for line in lines)}
 
 
+def _environment(container: Json, objects: Objects) -> set[str]:
+    """Return the variables that a container gets, but for its settings."""
+    secrets = [each["secretRef"]["name"] for each in _sources(container, "secretRef")]
+    return {each["name"] for each in container.get("env", ())} | {
+        key for name in secrets for key in named(objects, "Secret", name)["data"]
+    }
+
+
+def _sources(container: Json, kind: str) -> list[Json]:
+    return [each for each in container.get("envFrom", ()) if kind in each]
+
+
 def _from(container: Json, objects: Objects) -> dict[str, str]:
     """Return the settings that a container gets from ConfigMaps."""
-    maps = [each["configMapRef"]["name"] for each in container.get("envFrom", ())]
+    maps = [each["configMapRef"]["name"] for each in _sources(container, "configMapRef")]
     return {
         key: value
         for name in maps
