@@ -1,7 +1,6 @@
 """Build every image of ours; with --push, publish them as the workflow "images" does."""
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -18,14 +17,12 @@ def services() -> list[str]:
     return sorted(path.parent.name for path in (ROOT / "services").glob("*/Dockerfile"))
 
 
-def build_command(service: str, image: str, *, push: bool) -> list[str]:
-    """Return the command that builds an image: for this machine, or for all and published."""
-    publish = ["--platform", PLATFORMS, "--sbom=true", "--provenance=mode=max", "--push"]
+def publish_command(service: str, image: str) -> list[str]:
+    """Return the command that builds an image for every platform and publishes it."""
     return [
         *("docker", "buildx", "build", "--file", f"services/{service}/Dockerfile"),
-        *("--tag", image),
-        *(publish if push else ["--load"]),
-        ".",
+        *("--platform", PLATFORMS, "--sbom=true", "--provenance=mode=max"),
+        *("--tag", image, "--push", "."),
     ]
 
 
@@ -43,24 +40,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--push", action="store_true", help=f"publish, for {PLATFORMS}")
     push = parser.parse_args(arguments).push
     try:
-        _build_all(push=push)
+        if push:
+            publish()
+        else:
+            run(["docker", "compose", "build", *services()])
     except StackError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _build_all(*, push: bool) -> None:
-    if not shutil.which("docker"):
-        raise StackError("docker is not installed: https://docs.docker.com/engine/install")
+def publish() -> None:
+    """Build and publish every image. Raises StackError."""
     prefix, tag = names()
-    if push and "/" not in prefix:
+    if "/" not in prefix:
         raise StackError("IMAGE_PREFIX names no registry: ghcr.io/your-organisation/ml-monitoring")
     for service in services():
-        command = build_command(service, f"{prefix}/{service}:{tag}", push=push)
-        print(f"$ {' '.join(command)}", flush=True)
-        if subprocess.run(command, cwd=ROOT, env=os.environ, check=False).returncode:
-            raise StackError(f"the image of {service} was not built; docker's words are above")
+        run(publish_command(service, f"{prefix}/{service}:{tag}"))
+
+
+def run(command: Sequence[str]) -> None:
+    """Show a command and carry it out. Raises StackError."""
+    if not shutil.which("docker"):
+        raise StackError("docker is not installed: https://docs.docker.com/engine/install")
+    print(f"$ {' '.join(command)}", flush=True)
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise StackError("an image was not built; docker's own words are above")
 
 
 if __name__ == "__main__":
