@@ -144,15 +144,21 @@ def test_liveness_is_not_readiness(overlay: str) -> None:
 
 @overlays
 def test_an_update_of_the_model_loses_no_request(overlay: str) -> None:
-    """The old pod goes after the new one is ready, told late, with time to finish."""
+    """The old pod goes after the new one is ready, once scraped again, with time to finish."""
     deployment = named(build(overlay), "Deployment", "model")
     rolling = deployment["spec"]["strategy"]["rollingUpdate"]
     told_after = containers(deployment)[-1]["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = pod_spec(deployment)["terminationGracePeriodSeconds"]
 
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
-    assert told_after >= 5
+    assert told_after >= 5 + scrape_interval()
     assert grace >= told_after + graceful_timeout() + 5
+
+
+def scrape_interval() -> int:
+    """Return the seconds between two scrapes."""
+    config = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
+    return int(config["global"]["scrape_interval"].removesuffix("s"))
 
 
 def graceful_timeout() -> int:
