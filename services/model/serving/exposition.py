@@ -49,7 +49,10 @@ class Exposition:
 
     def text(self) -> str:
         """Return every series, summed over the processes, in Prometheus's text format."""
-        read = [self._read(path) for path in sorted(self._directory.glob("*.db"))]
+        paths = sorted(self._directory.glob("*.db"))
+        read = [self._read(path) for path in paths]
+        # Of files that are gone nothing is kept: workers may die for as long as the master lives.
+        self._files = {path: self._files[path] for path in paths}
         if len(self._page.series) < len(self._series):
             self._page = _Page(self._series)
         totals = np.zeros(len(self._series) + 1)
