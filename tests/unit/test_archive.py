@@ -2,6 +2,7 @@
 
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,27 @@ def test_the_page_is_what_prometheus_client_would_show(workers: Path) -> None:
 
         archive_dead_workers(workers, alive)
         assert read_metrics(workers) == parse(exposition.text())
+
+
+def test_nothing_is_remembered_of_files_that_are_gone(tmp_path: Path) -> None:
+    """The master's memory does not grow with every worker ever started."""
+
+    def after(deaths: range) -> int:
+        for pid in deaths:
+            write(tmp_path, pid)
+            exposition.text()
+            archive_dead_workers(tmp_path, set())
+        return tracemalloc.get_traced_memory()[0]
+
+    exposition = Exposition(tmp_path)
+    tracemalloc.start()
+    try:
+        after(range(1, 20))
+        some, many = after(range(20, 40)), after(range(40, 240))
+    finally:
+        tracemalloc.stop()
+
+    assert many - some < 200 * 100
 
 
 def test_the_page_shows_what_has_been_added_since(tmp_path: Path) -> None:
