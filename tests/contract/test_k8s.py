@@ -235,6 +235,7 @@ def test_every_service_monitor_names_the_job_of_the_contract(overlay: str) -> No
             if spec["selector"]["matchLabels"].items() <= labels(service).items()
         ]
         assert len(found) == 1, title(monitor)
+        assert spec["serviceDiscoveryRole"] == "EndpointSlice", "a pod that ends is scraped still"
         assert labels(found[0])[spec["jobLabel"]] == monitor["metadata"]["name"]
         offered = {port["name"] for port in found[0]["spec"]["ports"]}
         assert {endpoint["port"] for endpoint in spec["endpoints"]} <= offered
