@@ -72,7 +72,6 @@ def copy_checkout(target: Path) -> None:
             shutil.copy(source, target / name)
     example = target / "k8s/secrets/fiddler/fiddler.secret.example"
     example.with_suffix("").write_text(example.read_text().replace("=", "=given"))
-    (target / "services/publisher/settings.env").touch()
     production = target / "k8s/overlays/production"
     shutil.copytree(production, production.with_name("production-fiddler"))
     kustomization = production.with_name("production-fiddler") / "kustomization.yaml"
