@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
+import serving.app  # noqa: F401 once here, instead of half a second in every worker
 from serving.archive import archive_dead_workers
 from serving.logs import logging_config
 from serving.metrics_server import start_metrics_server

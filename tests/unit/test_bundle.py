@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
-from bundle.build import MIN_ROWS, Recipe, UnmonitorableError, build_bundle
+from bundle.build import MIN_ROWS, build_bundle
+from bundle.checks import Recipe, UnmonitorableError
 from bundle.load import load_bundle, load_manifest, trained_at
 from bundle.manifest import Feature, Manifest, Quantity
 
@@ -181,6 +182,8 @@ def test_enough_rows_are_enough(tmp_path: Path) -> None:
     [
         (("a", "prediction"), "a feature is called prediction"),
         (("a", "a"), "two features have one name"),
+        (("a", "_body"), "a feature is called _body"),
+        (("_other", "a"), "a feature is called _other"),
     ],
 )
 def test_refuses_names_that_would_be_confused(
@@ -192,6 +195,26 @@ def test_refuses_names_that_would_be_confused(
 
     with pytest.raises(UnmonitorableError, match=message):
         build(tmp_path, train, Recipe(name="made-up", target=RECIPE.target, features=features))
+
+
+def test_refuses_a_target_that_answers_could_not_hold(tmp_path: Path) -> None:
+    """An answer has the id and the version beside the target."""
+    target = Quantity(name="model_version", description="")
+
+    with pytest.raises(UnmonitorableError, match="the target is called model_version"):
+        build(tmp_path, None, Recipe(name="x", target=target, features=RECIPE.features))
+
+
+def test_a_feature_without_an_example_is_given_one(tmp_path: Path) -> None:
+    """One of the values it has in training; an example that is given stays."""
+    features = (
+        Feature(name="a", description=""),
+        Feature(name="b (%)", description="", example=12.5),
+    )
+    built = build(tmp_path, None, Recipe(name="x", target=RECIPE.target, features=features))
+
+    assert built.features[0].example in set(frame()["a"])
+    assert built.features[1].example == 12.5
 
 
 @pytest.mark.parametrize("name", ["", 'a"b', "a\\b", "a\nb", "a\0b", "x" * 101])

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from bundle.build import Recipe, build_bundle
+from bundle.build import build_bundle
+from bundle.checks import Recipe
 from bundle.manifest import Feature, Quantity
 from serving.spool import Prediction
 from tests.support.spool import label, small_spool

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +13,20 @@ import joblib
 import numpy as np
 import pandas as pd
 import sklearn
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
+from bundle.checks import (
+    Floats,
+    Recipe,
+    UnmonitorableError,
+    column,
+    matrix,
+    refuse_constant,
+    refuse_names,
+    refuse_values,
+)
 from bundle.compile import NotCompilableError, compile_trees
 from bundle.manifest import (
     ESTIMATOR_FILE,
@@ -29,13 +36,11 @@ from bundle.manifest import (
     TREES_FILE,
     Feature,
     Manifest,
-    Quantity,
     Reference,
     Validation,
 )
 from bundle.reference import describe
 
-Floats = NDArray[np.float64]
 MIN_ROWS = 200
 FOLDS = 5
 
@@ -45,20 +50,6 @@ class Regressor(Protocol):
 
     def fit(self, X: Floats, y: Floats) -> Any: ...  # noqa: ANN401, D102, N803
     def predict(self, X: Floats) -> Floats: ...  # noqa: D102, N803
-
-
-class UnmonitorableError(ValueError):
-    """The data or its description cannot be monitored; the message says which and why."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a model is called and what its columns mean; features in the estimator's order."""
-
-    name: str
-    target: Quantity
-    features: Sequence[Feature]
-    seed: int = 0
 
 
 def build_bundle(
@@ -75,15 +66,16 @@ def build_bundle(
     fitted to, are the reference of the prediction: they are distributed as production's will be.
     Raises UnmonitorableError.
     """
-    features, target = _matrix(train, recipe), _column(train, recipe.target.name)
+    refuse_names(recipe)
+    features, target = matrix(train, recipe), column(train, recipe.target.name)
     references = _references(features, recipe)
     # Parallel sums differ in their last bits, and with them the model's bytes and its version.
     with threadpool_limits(1):
         cv_predictions = _cross_validate(estimator, features, target, recipe.seed)
         fitted = clone(estimator).fit(features, target)
-    _refuse_constant(PREDICTION, cv_predictions)
+    refuse_constant(PREDICTION, cv_predictions)
     cv_errors = cv_predictions - target
-    held_out_errors = fitted.predict(_matrix(held_out, recipe)) - _column(
+    held_out_errors = fitted.predict(matrix(held_out, recipe)) - column(
         held_out, recipe.target.name
     )
     files = {ESTIMATOR_FILE: _dump(fitted), **_compiled(fitted, features)}
@@ -95,7 +87,7 @@ def build_bundle(
         task="regression",
         algorithm=_algorithm(fitted),
         target=recipe.target,
-        features=tuple(recipe.features),
+        features=tuple(map(_with_example, recipe.features, features.T)),
         rows=len(train),
         reference=(
             *references,
@@ -120,6 +112,14 @@ def build_bundle(
     return manifest
 
 
+def _with_example(feature: Feature, values: Floats) -> Feature:
+    """Return a feature that has an example: the documentation would show one that is refused."""
+    if feature.example is not None:
+        return feature
+    median = np.nanquantile(values, 0.5, method="nearest")
+    return feature.model_copy(update={"example": float(median)})
+
+
 def _references(features: Floats, recipe: Recipe) -> list[Reference]:
     """Return each feature's reference, refusing what cannot be monitored."""
     rows = len(features)
@@ -129,49 +129,9 @@ def _references(features: Floats, recipe: Recipe) -> list[Reference]:
         )
     references = []
     for feature, values in zip(recipe.features, features.T, strict=True):
-        _refuse_values(feature, values)
+        refuse_values(feature, values)
         references.append(describe(feature.name, values, nullable=feature.nullable))
     return references
-
-
-def _refuse_values(feature: Feature, values: Floats) -> None:
-    if np.isinf(values).any():
-        raise UnmonitorableError(f"feature {feature.name}: an infinite value")
-    missing = np.isnan(values)
-    if missing.any() and not feature.nullable:
-        raise UnmonitorableError(f"feature {feature.name}: {missing.sum()} rows have no value")
-    if missing.all():
-        raise UnmonitorableError(f"feature {feature.name}: no row has a value")
-    _refuse_constant(feature.name, values[~missing])
-    low, high = values[~missing].min(), values[~missing].max()
-    if feature.minimum is not None and low < feature.minimum:
-        raise UnmonitorableError(f"feature {feature.name}: {low:g} is below its minimum")
-    if feature.maximum is not None and high > feature.maximum:
-        raise UnmonitorableError(f"feature {feature.name}: {high:g} is above its maximum")
-
-
-def _refuse_constant(name: str, values: Floats) -> None:
-    if values.min() == values.max():
-        raise UnmonitorableError(f"{name} is constant ({values[0]:g}): it cannot drift")
-
-
-def _matrix(frame: pd.DataFrame, recipe: Recipe) -> Floats:
-    """Return the features as (rows, features)."""
-    names = [feature.name for feature in recipe.features]
-    if len(set(names)) < len(names):
-        raise UnmonitorableError("two features have one name")
-    if PREDICTION in names:
-        raise UnmonitorableError(f"a feature is called {PREDICTION}: the model's output has it")
-    return np.column_stack([_column(frame, name) for name in names])
-
-
-def _column(frame: pd.DataFrame, name: str) -> Floats:
-    if name not in frame:
-        raise UnmonitorableError(f"column {name} is not in the data frame")
-    try:
-        return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise UnmonitorableError(f"column {name} is not numeric: {error}") from error
 
 
 def _cross_validate(estimator: Regressor, features: Floats, target: Floats, seed: int) -> Floats:
@@ -217,7 +177,8 @@ def _compiled(fitted: Any, features: Floats) -> dict[str, bytes]:  # noqa: ANN40
 def _write(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     """Write the files; `bundle.json` last, so that a half-written bundle never loads."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / MANIFEST_FILE).unlink(missing_ok=True)
+    for name in (MANIFEST_FILE, TREES_FILE):
+        (output / name).unlink(missing_ok=True)
     for name, content in files.items():
         (output / name).write_bytes(content)
     (output / TRAINED_AT_FILE).write_text(_now() + "\n")

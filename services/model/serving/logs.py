@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
+
 _FIELDS = "%(asctime)s %(levelname)s %(name)s %(process)d %(message)s"
 _GUNICORN = ("gunicorn.error", "gunicorn.access")
 
@@ -12,6 +14,8 @@ def logging_config(level: str, format_: str) -> dict[str, Any]:
     if format_ == "json":
         formatter |= {
             "()": "pythonjsonlogger.json.JsonFormatter",
+            # uvicorn gives its messages a second time, in colour.
+            "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
             "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
         }
     logger = {"level": level.upper(), "handlers": ["stderr"]}

@@ -47,6 +47,9 @@ class ModelMetrics:
             for fault in _faults(manifest)
         }
         self._value_bounds = _value_bounds(manifest)
+        seen = manifest.reference[-1]
+        reach = MAX_ABSOLUTE_Z * seen.sigma
+        self._value_limits = (seen.mean - reach, seen.mean + reach)
         self._value = histograms.histogram(
             "model_prediction_value",
             "Predictions, in units of the target.",
@@ -69,7 +72,8 @@ class ModelMetrics:
             with np.errstate(over="ignore"):
                 self._counters.add(self._predictions, len(rows))
                 self._signals.record(np.column_stack((rows, predictions)), self._counters)
-                _observe(self._histograms, self._value, self._value_bounds, predictions)
+                values = np.clip(predictions, *self._value_limits)
+                _observe(self._histograms, self._value, self._value_bounds, values)
                 _observe(self._histograms, self._seconds, INFERENCE_BOUNDS, seconds)
         except Exception:
             # The prediction still goes out.

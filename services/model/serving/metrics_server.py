@@ -1,8 +1,10 @@
 """/metrics on its own port, served by gunicorn's master: a scrape never holds up a prediction."""
 
 import gzip
+import logging
 import os
 import socket
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,8 @@ from serving.archive import files_lock
 from serving.exposition import Exposition
 from serving.facts import FactsCollector
 from serving.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def start_metrics_server(settings: Settings) -> None:
@@ -32,6 +36,8 @@ def start_metrics_server(settings: Settings) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Seconds without a request after which a connection is closed: four missed scrapes.
+        timeout = 60
 
         def do_GET(self) -> None:
             if urlsplit(self.path).path != "/metrics":
@@ -57,6 +63,10 @@ def start_metrics_server(settings: Settings) -> None:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Say in one line that a scrape was cut off, or failed."""
+            log.warning("a scrape was not answered: %s", sys.exception())
 
     server = Server((settings.host, settings.metrics_port), Handler)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

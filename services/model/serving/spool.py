@@ -119,6 +119,8 @@ class Spool:
         Each is counted: as `written`, or as `failed` where the disk refused. Events that a full
         spool loses, oldest first, are counted as `dropped`.
         """
+        if not events:
+            return
         now = time.monotonic()
         if now < self._retries_at:
             self._count("failed", len(events))

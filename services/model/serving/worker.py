@@ -3,9 +3,13 @@
 import asyncio
 import os
 import signal
+import sys
 from typing import Any, ClassVar
 
+from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
+
+from bundle.load import BundleError
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -19,6 +23,14 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "timeout_notify": 1,
     }
+
+    def load_wsgi(self) -> None:
+        """Load the application; where its bundle does not load, stop the service with one line."""
+        try:
+            super().load_wsgi()
+        except BundleError as error:
+            self.log.critical("%s", error)
+            sys.exit(Arbiter.APP_LOAD_ERROR)
 
     async def callback_notify(self) -> None:
         """Tell the master, once a second, that this worker lives; without a master, stop.

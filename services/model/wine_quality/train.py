@@ -8,7 +8,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bundle.build import Recipe, build_bundle
+from bundle.build import build_bundle
+from bundle.checks import Recipe
 from bundle.manifest import Feature, Manifest, Quantity
 from wine_quality.data import SEED, TARGET, rows, split
 
