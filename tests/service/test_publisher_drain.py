@@ -1,0 +1,51 @@
+"""The end of a pod with a publisher, as processes: drain.py of k8s/components/fiddler."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.fiddler import Fault, running_fiddler, times
+from tests.support.publisher import accepted, publishing, require_client, start_writer
+from tests.support.wait import eventually
+
+ROOT = Path(__file__).parents[2]
+DRAIN = ROOT / "k8s" / "components" / "fiddler" / "drain.py"
+# Its ports are a pod's; a test has only free ones.
+RUN = """\
+import runpy, sys
+script, port, metrics = sys.argv[1:]
+runpy.run_path(script)["drain"](("127.0.0.1", int(port)), metrics, pause=0.1)
+"""
+
+
+def test_a_pod_that_ends_leaves_no_event_behind(tmp_path: Path) -> None:
+    """The publisher gets SIGTERM when the model has ended and Fiddler, sick at first, has all."""
+    require_client()
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with (
+        running_fiddler() as fiddler,
+        publishing(spool, fiddler.url, tmp_path / "publisher.log") as publisher,
+        socket.create_server(("127.0.0.1", 0), backlog=1000) as model,
+    ):
+        fiddler.fault = times(3, Fault("answer", 503))
+        metrics = publisher._url  # noqa: SLF001 where its backlog is told
+        words = [DRAIN, model.getsockname()[1], metrics]
+        publisher.program.until(publisher.scrape, "the publisher is up")
+        drain = subprocess.Popen([sys.executable, "-c", RUN, *map(str, words)])
+        assert start_writer(spool, "writer", tmp_path, batches=50).wait() == 0
+        assert drain.poll() is None, "the model still listens"
+        model.close()
+        eventually(lambda: drain.poll() is not None, "drain.py lets the publisher go")
+        publisher.program.signal(signal.SIGTERM)
+        assert publisher.program.wait() == os.EX_OK
+
+    assert drain.returncode == 0
+    predictions, labels = accepted(tmp_path)
+    assert labels
+    arrived = fiddler.store.all_events()
+    assert arrived.keys() == predictions
+    assert {key for key, event in arrived.items() if "quality" in event} == labels
