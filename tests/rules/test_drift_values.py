@@ -68,12 +68,16 @@ class Signal:
 
     def window(self, window: str, minute: int) -> tuple[Counts, Counts]:
         """Return the rows per bin and the z sums of the window that ends at `minute`."""
-        end = minute * self.scrapes_a_minute + 1
-        # What the first scrape found is the baseline: nobody knows when it came.
-        start = max(1, end - WINDOWS[window] * self.scrapes_a_minute)
-        rows: Counts = self.rows[start:end].sum(axis=(0, 1))
-        z: Counts = self.z[start:end].sum(axis=(0, 1))
+        rows: Counts = self.scraped(self.rows, WINDOWS[window], minute).sum(axis=(0, 1))
+        z: Counts = self.scraped(self.z, WINDOWS[window], minute).sum(axis=(0, 1))
         return rows, z
+
+    def scraped(self, found: Counts, minutes: int, minute: int) -> Counts:
+        """Return what the scrapes of the last `minutes` before `minute` found new."""
+        # The rules look back by 15 s: the scrape at `minute` itself is not in yet.
+        end = minute * self.scrapes_a_minute
+        # What the first scrape found is the baseline: nobody knows when it came.
+        return found[max(1, end - minutes * self.scrapes_a_minute) : end]
 
     def expected(self, window: str, minute: int) -> Iterator[dict[str, Any]]:
         """Yield what the rules must record of the window that ends at `minute`."""
@@ -196,7 +200,7 @@ def test_counter_that_starts_again_loses_nothing(tmp_path: Path) -> None:
 def test_replica_that_goes_and_replica_that_comes_are_counted(tmp_path: Path) -> None:
     """Rows of a pod that left stay in the window; a new one counts from its first scrape."""
     leaves, comes = 5 * np.arange(161.0), 1000 + 2 * np.arange(161.0)
-    leaves[81:], comes[:80] = np.nan, np.nan
+    leaves[83:], comes[:80] = np.nan, np.nan
     labels = SIGNAL | {"bin": "00"}
 
     check(
@@ -206,7 +210,8 @@ def test_replica_that_goes_and_replica_that_comes_are_counted(tmp_path: Path) ->
             series("model_feature_bin_total", labels | {"pod": "old"}, leaves),
             series("model_feature_bin_total", labels | {"pod": "new"}, comes),
         ],
-        [equals("model_feature:rows:1h", SIGNAL, 5 * 80 + 2 * 80, 40)],
+        # The last scrapes of the one that left are extrapolated to a minute, by one scrape.
+        [equals("model_feature:rows:1h", SIGNAL, 5 * (82 + 1) + 2 * (159 - 80), 40)],
     )
 
 
@@ -220,7 +225,7 @@ def test_gap_in_the_scrapes_is_not_made_up(tmp_path: Path) -> None:
         tmp_path,
         "15s",
         [series("model_feature_bin_total", labels, counter)],
-        [equals("model_feature:rows:1h", SIGNAL, (60 - 10) * 16, 60)],
+        [equals("model_feature:rows:1h", SIGNAL, 4 * (99 + 239 - 140), 60)],
     )
 
 
@@ -230,7 +235,7 @@ def test_one_failed_scrape_does_not_blind_the_verdict(tmp_path: Path) -> None:
     inputs = list(signal.inputs())
     for entry in inputs:
         samples = entry["values"].split()
-        samples[120:122] = ["stale"] * 2
+        samples[119:121] = ["stale"] * 2
         samples[141:] = ["stale"]
         entry["values"] = " ".join(samples)
 
@@ -302,8 +307,8 @@ def test_reference_of_another_version_is_no_reference(tmp_path: Path) -> None:
 
 def parts(signal: Signal, minute: int) -> Iterator[dict[str, Any]]:
     """Yield what the windows are made of: the last minute, and the replicas' one reference."""
-    last = slice((minute - 1) * signal.scrapes_a_minute + 1, minute * signal.scrapes_a_minute + 1)
-    rows, z = signal.rows[last].sum(axis=(0, 1)), signal.z[last].sum(axis=(0, 1))
+    rows = signal.scraped(signal.rows, 1, minute).sum(axis=(0, 1))
+    z = signal.scraped(signal.z, 1, minute).sum(axis=(0, 1))
     yield equals("model_feature:bins", signal.labels, len(signal.bins), minute)
     yield equals("model_feature:reference_rows", signal.labels, signal.reference.sum(), minute)
     for sign, value in zip(("pos", "neg"), z, strict=True):

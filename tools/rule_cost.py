@@ -1,0 +1,258 @@
+"""What the rules cost: a real Prometheus scrapes made-up pods and says how long its groups took.
+
+`--features 200 --pods 10 --versions 2` is the large case of the README's limits; the default is the
+example: 12 signals of one model on one pod.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parents[1]
+BINS = 10
+ROWS_A_SECOND = 20
+MINUTE, DAY = 60, 86_400
+
+DURATION = "prometheus_rule_group_last_duration_seconds"
+COUNTS = {
+    "series scraped": 'sum(scrape_samples_scraped{job="model"})',
+    "series recorded": 'count({__name__=~".+:.+"})',
+    "series in all": "prometheus_tsdb_head_series",
+}
+DIFFERENCE = """
+  max(abs(
+      sum_over_time(model_feature_bin:rows:1m[2m30s])
+    -
+      sum by (job, model, version, feature, bin) (
+        model_feature_bin_total offset 15s - model_feature_bin_total offset 3m15s
+      )
+  ))
+"""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is served."""
+
+    features: int
+    pods: int
+    versions: int
+
+
+def exposition(size: Size, seconds: float, version: int) -> Iterator[str]:
+    """Yield the lines of one pod of one version, `seconds` after it started."""
+    labels = f'model="synthetic",version="v{version}"'
+    rows = int(ROWS_A_SECOND * seconds)
+    yield "# TYPE model_info gauge"
+    yield f"model_info{{{labels}}} 1"
+    yield "# TYPE model_predictions_total counter"
+    yield f"model_predictions_total{{{labels}}} {rows}"
+    for feature in range(size.features):
+        yield from _feature(f'{labels},feature="f{feature:03}"', rows)
+
+
+def _feature(labels: str, rows: int) -> Iterator[str]:
+    for index in range(BINS):
+        bin_ = f'{labels},bin="{index:02}"'
+        yield f"model_feature_bin_total{{{bin_}}} {(rows + index) // BINS}"
+        yield f'model_feature_reference_ratio{{{bin_},range="bin {index}"}} {1 / BINS}'
+    yield f"model_feature_reference_rows{{{labels}}} 1282"
+    for sign in ("pos", "neg"):
+        yield f'model_feature_zscore_sum_total{{{labels},sign="{sign}"}} {0.4 * rows}'
+    yield f"model_feature_zscore_squared_sum_total{{{labels}}} {rows}"
+    for side in ("below", "above"):
+        yield f'model_feature_out_of_range_total{{{labels},side="{side}"}} {rows // 1000}'
+    for reason in ("missing", "type", "not_finite", "below", "above", "not_allowed"):
+        rejected = labels.replace("feature=", "field=")
+        yield f'model_input_rejected_total{{{rejected},reason="{reason}"}} {rows // 2000}'
+
+
+@contextmanager
+def exporter(size: Size) -> Iterator[int]:
+    """Serve /v<version>/… on a free port; yield the port."""
+    start = time.monotonic()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            version = int(self.path.removeprefix("/v").split("/")[0])
+            lines = exposition(size, time.monotonic() - start, version)
+            body = "\n".join(lines).encode() + b"\n"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+
+
+def configure(folder: Path, size: Size, exporter_port: int, port: int) -> None:
+    """Write prometheus.yml: the project's rules, this size's pods, and Prometheus itself."""
+    pods = [
+        {
+            "job_name": f"pod-{version}-{pod}",
+            "metrics_path": f"/v{version}/metrics",
+            "static_configs": [
+                {
+                    "targets": [f"127.0.0.1:{exporter_port}"],
+                    "labels": {"job": "model", "instance": f"{version}-{pod}", "pod": f"{pod}"},
+                }
+            ],
+        }
+        for version in range(size.versions)
+        for pod in range(size.pods)
+    ]
+    itself = {"job_name": "itself", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+    config = {
+        "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
+        "rule_files": [str(ROOT / "prometheus" / "rules" / "*.yml")],
+        "scrape_configs": [*pods, itself],
+    }
+    # JSON is YAML.
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+
+
+@contextmanager
+def prometheus(folder: Path, port: int) -> Iterator[str]:
+    """Run a Prometheus on `folder`; yield its address."""
+    address = f"127.0.0.1:{port}"
+    command = [
+        _require("prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+        # The backfilled day overlaps nothing, but is older than the head.
+        "--storage.tsdb.retention.time=2d",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield f"http://{address}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def backfill(folder: Path, size: Size, now: int) -> None:
+    """Record the day before `now` (seconds), so that the 1 d windows are full from the start."""
+    minutes = range(now - DAY, now, MINUTE)
+    rows = MINUTE * ROWS_A_SECOND * size.pods
+    with (folder / "day.txt").open("w") as file:
+        for name, label, values in (
+            ("model_feature_bin:rows:1m", "bin", [f"{index:02}" for index in range(BINS)]),
+            ("model_feature_sign:zscore_sum:1m", "sign", ["pos", "neg"]),
+        ):
+            file.write(f"# TYPE {name} gauge\n")
+            for labels in _signals(size):
+                for value in values:
+                    sample = (
+                        f'{name}{{job="model",{labels},{label}="{value}"}} {rows / len(values)}'
+                    )
+                    file.write("".join(f"{sample} {minute}\n" for minute in minutes))
+        file.write("# EOF\n")
+    subprocess.run(
+        [
+            *(_require("promtool"), "tsdb", "create-blocks-from", "openmetrics"),
+            *("--max-block-duration=24h", "--quiet", folder / "day.txt", folder / "data"),
+        ],
+        check=True,
+    )
+
+
+def _signals(size: Size) -> Iterator[str]:
+    for version in range(size.versions):
+        for feature in range(size.features):
+            yield f'model="synthetic",version="v{version}",feature="f{feature:03}"'
+
+
+def report(address: str) -> Iterator[str]:
+    """Yield one line per figure."""
+    for what, query in COUNTS.items():
+        yield f"{what}: {_number(address, query):,.0f}"
+    evaluated = _number(address, "max(timestamp(model_feature_bin:rows:1m))")
+    difference = _number(address, DIFFERENCE, evaluated)
+    yield f"rows of 3 minutes that the rules count and the counters do not: {difference:g}"
+    for group in _ask(address, f"sort_desc({DURATION})"):
+        name = group["metric"]["rule_group"].rpartition(";")[2]
+        yield f"{name}: {1000 * float(group['value'][1]):.1f} ms an evaluation"
+    for rule in sorted(_rules(address), key=itemgetter("evaluationTime"), reverse=True)[:8]:
+        yield f"  {rule['name']}: {1000 * rule['evaluationTime']:.1f} ms"
+    a_minute = _number(address, f"60 * sum({DURATION} / prometheus_rule_group_interval_seconds)")
+    yield f"all groups: {1000 * a_minute:,.0f} ms a minute"
+
+
+def _number(address: str, query: str, time: float | None = None) -> float:
+    [found] = _ask(address, query, time)
+    return float(found["value"][1])
+
+
+def _ask(address: str, query: str, time: float | None = None) -> list[Any]:
+    """Return the result of an instant query, now or at a time (seconds)."""
+    words = {"query": query} | ({} if time is None else {"time": str(time)})
+    with urlopen(f"{address}/api/v1/query?{urlencode(words)}") as answer:  # noqa: S310 our own
+        result: list[Any] = json.load(answer)["data"]["result"]
+    return result
+
+
+def _rules(address: str) -> list[Any]:
+    with urlopen(f"{address}/api/v1/rules") as answer:  # noqa: S310 our own
+        groups = json.load(answer)["data"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def _require(program: str) -> str:
+    return shutil.which(program) or sys.exit(f"rule_cost: there is no {program} on PATH")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve, scrape, wait, report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    for name, default in (("features", 12), ("pods", 1), ("versions", 1), ("minutes", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    options = parser.parse_args(arguments)
+    size = Size(options.features, options.pods, options.versions)
+    with tempfile.TemporaryDirectory() as name, exporter(size) as target:
+        folder = Path(name)
+        port = _free_port()
+        configure(folder, size, target, port)
+        backfill(folder, size, int(time.time()))
+        with prometheus(folder, port) as address:
+            # Real minutes: a group says what its last evaluation took, and nothing makes it hurry.
+            time.sleep(MINUTE * options.minutes)
+            for line in report(address):
+                print(line)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
