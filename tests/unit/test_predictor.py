@@ -1,4 +1,4 @@
-"""Rows of one turn of the loop go in one call, and no row harms its neighbours."""
+"""Rows that arrive together go in one call, and no row harms its neighbours."""
 
 import asyncio
 import math
@@ -70,6 +70,58 @@ def test_rows_of_one_turn_are_one_call(tmp_path: Path) -> None:
 
     assert values_of(answers) == list(range(50))
     assert estimator.calls == [50]
+
+
+def test_rows_of_the_next_turns_join_those_that_wait(tmp_path: Path) -> None:
+    """As long as every turn of the loop brings another one."""
+    estimator = Estimator()
+    predictor = make(tmp_path, estimator)
+
+    async def later(turns: int) -> Prediction | None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await predictor.one(row(turns))
+
+    async def one_a_turn() -> list[Prediction | BaseException | None]:
+        waiting = (later(turns) for turns in (0, 0, 1, 2, 3))
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert values_of(asyncio.run(one_a_turn())) == [0, 0, 1, 2, 3]
+    assert estimator.calls == [5]
+
+
+def test_a_stream_of_rows_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """However many come, there is a call once there are enough."""
+    estimator = Estimator()
+    predictor = make(tmp_path, estimator)
+
+    async def stream() -> None:
+        waiting = []
+        for _ in range(200):
+            waiting.append(asyncio.ensure_future(predictor.one(row(1))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(stream())
+
+    assert sum(estimator.calls) == 200
+    assert max(estimator.calls) <= 65
+
+
+def test_a_lone_row_is_predicted_at_the_next_turn(tmp_path: Path) -> None:
+    """It does not wait to see whether others come."""
+    estimator = Estimator()
+    predictor = make(tmp_path, estimator)
+
+    async def calls_after_one_turn() -> list[int]:
+        answer = asyncio.ensure_future(predictor.one(row(1)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        calls = estimator.calls[:]
+        await answer
+        return calls
+
+    assert asyncio.run(calls_after_one_turn()) == [1]
 
 
 def test_a_lone_row_waits_for_nobody(tmp_path: Path) -> None:
