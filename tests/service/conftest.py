@@ -40,7 +40,7 @@ def white_inputs() -> list[Row]:
 
 @pytest.fixture(scope="session")
 def live_prometheus(
-    wine_bundle: Path, red_inputs: list[Row], tmp_path_factory: pytest.TempPathFactory
+    wine_bundle: Path, held_out: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Yield the URL of a Prometheus that records every series of a model under steady traffic."""
     directory = tmp_path_factory.mktemp("live")
@@ -51,7 +51,7 @@ def live_prometheus(
             {"model": [model.metrics_url]},
             hurried(RULES, directory / "rules", MINUTE_SECONDS),
         ) as prometheus,
-        _traffic(model, red_inputs),
+        _traffic(model, held_out),
     ):
         _wait_for_verdicts(prometheus)
         yield prometheus.url
@@ -80,8 +80,8 @@ def without_target(row: Row) -> Row:
 
 
 @contextmanager
-def _traffic(model: Model, inputs: list[Row]) -> Iterator[None]:
-    """Send every row at once, and then go on steadily, with now and then a refused one."""
+def _traffic(model: Model, known: list[Row]) -> Iterator[None]:
+    """Send every row and its label at once, then go on steadily, with now and then a bad row."""
     stop = threading.Event()
 
     def go_on() -> None:
@@ -89,10 +89,15 @@ def _traffic(model: Model, inputs: list[Row]) -> Iterator[None]:
             for number in count():
                 if stop.wait(PAUSE_SECONDS):
                     return
-                row = inputs[number % len(inputs)]
-                client.post("/predict", json=row if number % 50 else {**row, "ph": -1})
+                row = known[number % len(known)]
+                inputs = without_target(row)
+                if number % 50 == 0:
+                    client.post("/predict", json={**inputs, "ph": -1})
+                    continue
+                answer = client.post("/predict", json=inputs)
+                client.post("/feedback", json=label(answer.json(), row))
 
-    httpx.post(f"{model.url}/predict/batch", json={"instances": inputs}).raise_for_status()
+    _send_at_once(model, known)
     thread = threading.Thread(target=go_on)
     thread.start()
     try:
@@ -100,6 +105,19 @@ def _traffic(model: Model, inputs: list[Row]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def _send_at_once(model: Model, known: list[Row]) -> None:
+    inputs = [without_target(row) for row in known]
+    answer = httpx.post(f"{model.url}/predict/batch", json={"instances": inputs})
+    predictions = answer.raise_for_status().json()["predictions"]
+    labels = [label(*pair) for pair in zip(predictions, known, strict=True)]
+    httpx.post(f"{model.url}/feedback", json=labels).raise_for_status()
+
+
+def label(answer: Row, row: Row) -> dict[str, object]:
+    """Return the label of a prediction: what `row` really was."""
+    return {"prediction_id": answer["prediction_id"], "actual": row[TARGET]}
 
 
 def _wait_for_verdicts(prometheus: Prometheus) -> None:

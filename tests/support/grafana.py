@@ -38,6 +38,8 @@ CONTRACT: Mapping[str, set[str]] = {
     "model_feature_out_of_range_total": SIGNAL | {"side"},
     "model_input_rejected_total": MODEL | {"field", "reason"},
     "model_monitoring_failures_total": MODEL,
+    "model_feedback_total": MODEL | {"age"},
+    "model_feedback_rejected_total": MODEL | {"reason"},
     "locust_requests_total": {"method", "name"},
     "locust_failures_total": {"method", "name", "reason"},
     "locust_response_time_seconds": {"method", "name"},

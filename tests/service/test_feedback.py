@@ -1,0 +1,279 @@
+"""Labels come to any worker of any instance, at any later time, and Prometheus knows the error."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from bundle.manifest import Manifest
+from serving.prediction_id import Signer
+from tests.service.conftest import MINUTE_SECONDS, StartModel
+from tests.support.accuracy import Vector, accuracy
+from tests.support.model import Model, by_label, select, total
+from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
+from tests.support.wait import eventually
+from wine_quality.data import TARGET, Row
+
+KEY, NEXT_KEY, FOREIGN_KEY = "first-key-" * 4, "next-key-" * 4, "foreign-key-" * 4
+WORKERS = 3
+Label = dict[str, str | float]
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(start_model: StartModel) -> Iterator[Model]:
+    with start_model(
+        MODEL_WORKERS=str(WORKERS), MODEL_PREDICTION_KEYS=KEY, MODEL_LOG_LEVEL="debug"
+    ) as model:
+        yield model
+
+
+def predict(model: Model, rows: Sequence[Row]) -> tuple[list[Label], Vector]:
+    """Return the labels of rows, and the errors of what was predicted (prediction minus truth)."""
+    inputs = [{name: value for name, value in row.items() if name != TARGET} for row in rows]
+    answer = httpx.post(f"{model.url}/predict/batch", json={"instances": inputs})
+    predictions = answer.raise_for_status().json()["predictions"]
+    labels: list[Label] = [
+        {"prediction_id": each["prediction_id"], "actual": row[TARGET]}
+        for each, row in zip(predictions, rows, strict=True)
+    ]
+    errors = [each[TARGET] - row[TARGET] for each, row in zip(predictions, rows, strict=True)]
+    return labels, np.array(errors)
+
+
+def send(model: Model, labels: object) -> httpx.Response:
+    """Send labels on a connection of their own: the system gives it to any of the workers."""
+    return httpx.post(f"{model.url}/feedback", json=labels)
+
+
+def chunks(labels: list[Label], size: int) -> Iterator[list[Label]]:
+    """Yield labels in lists of at most `size`."""
+    for start in range(0, len(labels), size):
+        yield labels[start : start + size]
+
+
+def reasons(response: httpx.Response) -> list[str | None]:
+    """Return why each label was refused."""
+    return [each.get("reason") for each in response.json()["results"]]
+
+
+def test_sums_of_all_workers_equal_numpy(model: Model, held_out: list[Row]) -> None:
+    """MAE, RMSE and bias from one scrape are those of the very rows, whoever got which label."""
+    before = model.scrape()
+    labels, errors = predict(model, held_out)
+    for part in chunks(labels, 10):
+        assert send(model, part).raise_for_status().json()["accepted"] == len(part)
+    after = model.scrape()
+
+    def added(name: str, **labels: str) -> float:
+        return total(after, name, **labels) - total(before, name, **labels)
+
+    rows = added("model_feedback_total", age="1h")
+    signed = [added("model_feedback_error_sum_total", sign=sign) for sign in ("pos", "neg")]
+    assert rows == len(held_out)
+    assert added("model_feedback_absolute_error_sum_total") / rows == pytest.approx(
+        np.abs(errors).mean(), rel=1e-9
+    )
+    assert np.sqrt(added("model_feedback_squared_error_sum_total") / rows) == pytest.approx(
+        np.sqrt((errors**2).mean()), rel=1e-9
+    )
+    assert (signed[0] - signed[1]) / rows == pytest.approx(errors.mean(), rel=1e-9)
+    assert added("model_feedback_quartic_error_sum_total") == pytest.approx(
+        (errors**4).sum(), rel=1e-9
+    )
+    assert 0 <= added("model_feedback_delay_seconds_sum_total") / rows < 600
+
+
+def test_every_worker_takes_a_label_once(model: Model, held_out: list[Row]) -> None:
+    """Also those that did not predict; a duplicate is refused by a worker that has seen it.
+
+    So one label counts as often as there are workers that it was sent to, and no more: what is
+    guaranteed, and what is not.
+    """
+    [label], _ = predict(model, held_out[:1])
+    answers: list[str | None] = []
+
+    def everybody_has_it() -> bool:
+        answers.extend(reasons(send(model, label)))
+        return answers.count(None) == WORKERS
+
+    eventually(everybody_has_it, "every worker has accepted the label once")
+    for _ in range(50):
+        answers.extend(reasons(send(model, label)))
+
+    assert answers.count(None) == WORKERS
+    assert set(answers) == {None, "duplicate"}
+
+
+def test_each_label_has_its_own_answer(model: Model, held_out: list[Row]) -> None:
+    """Partial success is 200, and says which; where nothing counts it is 422."""
+    [good, other], _ = predict(model, held_out[:2])
+    sent = [good, good, {**other, "actual": 99}, {**other, "prediction_id": "x"}, "text", other]
+
+    answer = send(model, sent)
+
+    assert answer.status_code == 200
+    assert reasons(answer) == [None, "duplicate", "malformed", "unknown", "malformed", None]
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (2, 4)
+    nothing = send(model, sent[2:5])
+    assert nothing.status_code == 422
+    assert nothing.json()["accepted"] == 0
+
+
+def test_a_body_without_labels_is_a_refused_label(model: Model) -> None:
+    """And not a refused row: nothing was asked of the model."""
+    before = model.scrape()
+    bodies = [b"", b"{", b'{"actual": NaN}', b"5", b"[]", b"[" + b"1," * 1000 + b"1]"]
+    statuses = [httpx.post(f"{model.url}/feedback", content=body).status_code for body in bodies]
+    too_large = httpx.post(f"{model.url}/feedback", content=b" " * 2_000_001)
+    after = model.scrape()
+
+    assert statuses == [422] * len(bodies)
+    assert too_large.status_code == 413
+    assert select(after, "model_input_rejected_total") == select(
+        before, "model_input_rejected_total"
+    )
+    refused = by_label(after, "model_feedback_rejected_total", "reason")
+    earlier = by_label(before, "model_feedback_rejected_total", "reason")
+    assert refused["malformed"] - earlier["malformed"] == len(bodies) + 1
+
+
+def test_1000_labels_are_taken_and_1001_are_not(model: Model, held_out: list[Row]) -> None:
+    """The limit is the one of /predict/batch."""
+    labels, _ = predict(model, (held_out * 4)[:1000])
+
+    assert send(model, [*labels, labels[0]]).status_code == 422
+    assert send(model, labels).json()["accepted"] == 1000
+
+
+def test_another_instance_and_a_later_start_take_the_labels(
+    model: Model, start_model: StartModel, held_out: list[Row], wine: Manifest
+) -> None:
+    """With the key, even behind a newer one; ids of the newer one are unknown to the first."""
+    labels, errors = predict(model, held_out[:20])
+    with start_model(MODEL_PREDICTION_KEYS=f"{NEXT_KEY}, {KEY}") as other:
+        assert reasons(send(other, labels)) == [None] * 20
+        newer, _ = predict(other, held_out[:3])
+        samples = other.scrape()
+    with start_model(MODEL_PREDICTION_KEYS=f"{NEXT_KEY},{KEY}") as restarted:
+        assert reasons(send(restarted, labels + newer)) == [None] * 23
+
+    assert reasons(send(model, newer)) == ["unknown"] * 3
+    assert total(samples, "model_feedback_total", version=wine.version) == 20
+    absolute = total(samples, "model_feedback_absolute_error_sum_total")
+    assert absolute == pytest.approx(np.abs(errors).sum(), rel=1e-9)
+
+
+def test_another_key_refuses_as_unknown(
+    model: Model, start_model: StartModel, held_out: list[Row]
+) -> None:
+    """Nothing of an id helps without the key that signed it."""
+    labels, _ = predict(model, held_out[:5])
+
+    with start_model(MODEL_PREDICTION_KEYS=FOREIGN_KEY) as foreign:
+        assert reasons(send(foreign, labels)) == ["unknown"] * 5
+        samples = foreign.scrape()
+
+    assert by_label(samples, "model_feedback_rejected_total", "reason")["unknown"] == 5
+    assert total(samples, "model_feedback_total") == 0
+
+
+def test_without_a_key_the_start_warns(start_model: StartModel, held_out: list[Row]) -> None:
+    """A random one serves all of its workers, and nobody after a restart."""
+    with start_model() as one:
+        labels, _ = predict(one, held_out[:30])
+        for part in chunks(labels, 1):
+            assert reasons(send(one, part)) == [None]
+        rest, _ = predict(one, held_out[:2])
+        warnings = [line for line in one.program.output().splitlines() if "WARNING" in line]
+    with start_model() as restarted:
+        assert reasons(send(restarted, rest)) == ["unknown"] * 2
+
+    assert len(warnings) == 1
+    assert "labels will not survive a restart" in warnings[0]
+
+
+def test_neither_keys_nor_ids_are_told(model: Model, held_out: list[Row]) -> None:
+    """Not in the log at its finest, not in the metrics, not in an answer."""
+    [label], _ = predict(model, held_out[:1])
+    id_ = str(label["prediction_id"])
+    answers = [send(model, each).text for each in (label, label, {**label, "actual": KEY}, id_)]
+    pages = [httpx.get(f"{model.url}{path}").text for path in ("/", "/openapi.json", "/readyz")]
+    told = [model.program.output(), httpx.get(model.metrics_url).text, *answers, *pages]
+
+    assert "ready" in told[0]
+    for secret in (KEY, id_):
+        assert [text for text in told if secret in text] == []
+
+
+def test_prometheus_records_what_numpy_says(
+    start_model: StartModel, held_out: list[Row], wine: Manifest, tmp_path: Path
+) -> None:
+    """By version, through scrape and rules: also of one that runs no more, from its first label."""
+    old = Signer([KEY.encode()], wine.name, "gone")
+    now = time.time()
+    old_errors = np.random.default_rng(2).normal(0.5, 1, 40).clip(-3, 3)
+    old_labels: list[Label] = [
+        {"prediction_id": old.sign(5 + error, now - 7200), "actual": 5}
+        for error in old_errors.tolist()
+    ]
+    with (
+        start_model(MODEL_PREDICTION_KEYS=KEY) as model,
+        running_prometheus(
+            tmp_path,
+            {"model": [model.metrics_url]},
+            hurried(RULES, tmp_path / "rules", MINUTE_SECONDS),
+        ) as prometheus,
+    ):
+        a_minute_ago = f"up offset {2 * MINUTE_SECONDS}s == 1 and on () model:feedback_rows:1h"
+        eventually(lambda: prometheus.query(a_minute_ago), "the model was scraped a minute ago")
+        labels, errors = predict(model, held_out)
+        for part in chunks([*labels, *old_labels], 40):
+            send(model, part).raise_for_status()
+
+        _verify(prometheus, wine.version, errors)
+        _verify(prometheus, "gone", old_errors)
+        _verify_against_the_promise(prometheus, wine, errors)
+        predicted = errors + np.array([row[TARGET] for row in held_out])
+        _verify_against_the_expected(prometheus, wine, predicted, errors)
+
+
+def _verify(prometheus: Prometheus, version: str, errors: Vector) -> None:
+    values = {"feedback_rows": float(len(errors)), **accuracy(errors)}
+    for name, expected in values.items():
+        _verify_series(prometheus, f"model:{name}:1h", version, expected)
+
+
+def _verify_against_the_promise(prometheus: Prometheus, wine: Manifest, errors: Vector) -> None:
+    promised = wine.validation
+    spread = np.sqrt((promised.cv_rmse**2 - promised.cv_mae**2) / wine.rows)
+    near_end = np.abs(errors).mean() - np.hypot(accuracy(errors)["mae_ci95"], 1.96 * spread)
+    excess = near_end / promised.cv_mae - 1
+
+    _verify_series(prometheus, "model:mae_excess:1h", wine.version, excess)
+    # Of the other version nothing is promised.
+    assert prometheus.by_label("model:mae_excess:1h", "version").keys() == {wine.version}
+
+
+def _verify_against_the_expected(
+    prometheus: Prometheus, wine: Manifest, predicted: Vector, errors: Vector
+) -> None:
+    reference = wine.reference[-1]
+    bins = np.searchsorted(reference.edges, predicted, side="right")
+    expected = np.mean([reference.bins[bin_].absolute_error or np.nan for bin_ in bins])
+
+    _verify_series(prometheus, "model:expected_mae:1h", wine.version, expected)
+    coverage = len(errors) / len(predicted)
+    _verify_series(prometheus, "model:feedback_coverage:1h", wine.version, coverage)
+
+
+def _verify_series(
+    prometheus: Prometheus, name: str, version: str, expected: float | np.floating
+) -> None:
+    def recorded() -> bool:
+        value = prometheus.by_label(name, "version").get(version, np.nan)
+        return abs(value - float(expected)) < 1e-9
+
+    eventually(recorded, f"{name} of {version} is {expected}")
