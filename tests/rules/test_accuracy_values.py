@@ -80,7 +80,8 @@ class Feedback:
         return np.full(len(self.predicted), float(value))
 
     def _bounds(self, window: str, minute: int) -> tuple[int, int]:
-        end = minute * self.scrapes_a_minute + 1
+        # The rules look back by 15 s: the scrape at `minute` itself is not in yet.
+        end = minute * self.scrapes_a_minute
         # What the first scrape found is the baseline: nobody knows when it came.
         return max(1, end - WINDOWS[window] * self.scrapes_a_minute), end
 
@@ -126,7 +127,7 @@ class Feedback:
 
     def parts(self, minute: int) -> Iterator[dict[str, Any]]:
         """Yield what the windows are made of, and what was promised."""
-        first = (minute - 1) * self.scrapes_a_minute + 1
+        first = (minute - 1) * self.scrapes_a_minute
         new = (self.scrape >= first) & (self.scrape < first + self.scrapes_a_minute)
         for name, more, amounts in self._families():
             metric = {
@@ -237,8 +238,8 @@ def test_other_versions_labels_count_from_the_first(tmp_path: Path) -> None:
             series("up", {"job": "model", "instance": "1"}, up_later),
         ],
         [
-            equals("model_age:feedback_rows:1m", labels, 302, 13),
-            equals("model_age:feedback_rows:1h", labels, 370, 30),
+            equals("model_age:feedback_rows:1m", labels, 301, 13),
+            equals("model_age:feedback_rows:1h", labels, 369, 30),
         ],
     )
 
@@ -261,7 +262,7 @@ def test_restart_and_gap_make_no_labels_up(tmp_path: Path) -> None:
             series("model_feedback_total", labels | {"instance": "1"}, gap),
             series("up", {"job": "model", "instance": "1"}, up),
         ],
-        [equals("model_age:feedback_rows:1h", labels, 60 * 12 + (60 - 10) * 16, 60)],
+        [equals("model_age:feedback_rows:1h", labels, 3 * 239 + 4 * (99 + 239 - 140), 60)],
     )
 
 
