@@ -54,11 +54,12 @@ class Table:
 def _table(request: pytest.FixtureRequest) -> Iterator[Table]:
     table = Table()
     yield table
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line("")
-        for line in table.lines():
-            reporter.write_line(line)
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+    if reporter is not None and capture is not None:
+        with capture.global_and_fixture_disabled():
+            for line in ("", *table.lines()):
+                reporter.write_line(line)
 
 
 @pytest.fixture(name="fiddler")
