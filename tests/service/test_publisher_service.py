@@ -1,0 +1,58 @@
+"""The real service and the real publisher: an answer is an event, whatever is killed."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from tests.support.fiddler import running_fiddler
+from tests.support.model import running_model, total
+from tests.support.publisher import publishing, require_client
+from wine_quality.data import Row
+
+CLIENTS = 4
+KEY = "k" * 32
+
+
+def test_every_answer_is_an_event(wine_bundle: Path, tmp_path: Path, red_inputs: list[Row]) -> None:
+    """Workers are killed under load; each prediction and label that was answered is at Fiddler."""
+    require_client()
+    spool = tmp_path / "spool"
+    labels: dict[str, float] = {}
+    predictions: dict[str, float] = {}
+
+    def use(client: int) -> None:
+        with httpx.Client(base_url=model.url) as http:
+            for index, row in enumerate(red_inputs[client::CLIENTS]):
+                try:
+                    answer = http.post("/predict", json=row).json()
+                    predictions[answer["prediction_id"]] = answer["quality"]
+                    told = {"prediction_id": answer["prediction_id"], "actual": float(index % 10)}
+                    answer = http.post("/feedback", json=told).json()
+                except httpx.TransportError:  # its worker was killed
+                    continue
+                if answer["accepted"] == 1:
+                    labels[told["prediction_id"]] = told["actual"]
+
+    settings = {"MODEL_SPOOL_DIR": str(spool), "MODEL_PREDICTION_KEYS": KEY}
+    with running_fiddler() as fiddler:
+        with running_model(wine_bundle, tmp_path, **settings) as model:
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                uses = [pool.submit(use, client) for client in range(CLIENTS)]
+                for worker in sorted(model.wait_until_ready())[:1]:
+                    os.kill(worker, signal.SIGKILL)
+                for each in uses:
+                    each.result()
+            samples = model.scrape()
+            assert total(samples, "model_spool_events_total", outcome="failed") == 0
+        with publishing(spool, fiddler.url, tmp_path / "publisher.log") as publisher:
+            publisher.until_idle()
+        events = fiddler.store.all_events()
+
+    assert len(predictions) > 100
+    assert len(labels) > 100
+    assert predictions.items() <= {key: e["predicted_quality"] for key, e in events.items()}.items()
+    assert labels.items() <= {key: event.get("quality") for key, event in events.items()}.items()
+    assert fiddler.store.counts["orphans"] == 0
