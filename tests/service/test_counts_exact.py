@@ -1,0 +1,32 @@
+"""What workers count of mixed traffic is what a slow reference counts, one value at a time.
+
+`./task bench counts` does the same with 100,000 requests.
+"""
+
+from bundle.manifest import Manifest
+from tests.service.conftest import StartModel
+from tests.support.model import select
+from tools.bench.reference import differences, expected, growth
+from tools.bench.traffic import mixed, send
+from wine_quality.data import Row
+
+REQUESTS = 3_000
+
+
+def test_counts_of_several_workers_are_exact(
+    start_model: StartModel, wine: Manifest, red_inputs: list[Row], white_inputs: list[Row]
+) -> None:
+    """Good rows, batches, bad values, unknown fields: every series, to the last one."""
+    inputs = [*red_inputs, *white_inputs[: len(red_inputs)]]
+    with start_model(MODEL_WORKERS="3") as model:
+        before = model.scrape()
+        answers = send(model.url, [*mixed(REQUESTS, inputs)])
+        samples = growth(model.scrape(), before)
+
+    statuses = {each.status for each in answers}
+    refused = [each for each in answers if each.sent.faults]
+    calls = sum(select(samples, "model_inference_seconds_count").values())
+    assert statuses == {200, 422}
+    assert [each.status for each in refused] == [422] * len(refused)
+    assert not differences(samples, expected(wine, answers))
+    assert 0 < calls <= REQUESTS - len(refused)

@@ -1,0 +1,210 @@
+"""The benchmark's own arithmetic, and that its reference notices a single wrong count."""
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from bundle.manifest import PREDICTION, Manifest
+from tools.bench.clock import microseconds
+from tools.bench.groups.serving import ratio
+from tools.bench.machine import BenchError
+from tools.bench.reference import differences, expected
+from tools.bench.report import (
+    END,
+    START,
+    Goal,
+    Section,
+    at_least,
+    at_most,
+    markdown,
+    number_text,
+    replace_between_markers,
+)
+from tools.bench.steady import quantile, steady
+from tools.bench.traffic import Answered, Sent, mixed
+from tools.bench.wrk import Answered as Rate
+from tools.bench.wrk import Request, parse
+from wine_quality.data import TARGET, rows
+
+ROWS = [{name: value for name, value in row.items() if name != TARGET} for row in rows("red")[:50]]
+
+
+def reported(**changes: float) -> str:
+    """Return wrk's output when its script has reported this."""
+    found = {"requests": 3000, "microseconds": 1_500_000, "refused": 0, "broken": 0, "p50": 800.0}
+    return f"Running 1s test\n  Latency 1ms\n\n{json.dumps(found | changes)}\n"
+
+
+def test_wrk_reports_a_rate_and_a_median() -> None:
+    """Requests over the time it really took, which is not what was asked for."""
+    assert parse(reported()) == Rate(2000.0, 0.0008)
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["", "unable to connect", reported(refused=1), reported(broken=1), reported(requests=0)],
+)
+def test_a_rate_of_refusals_is_none(output: str) -> None:
+    """A server that answers errors is quick, and not to be compared."""
+    with pytest.raises(BenchError):
+        parse(output)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    """A round in which the machine was busy slows both, and their ratio hardly."""
+    rounds = {
+        "a": [Rate(100, 0), Rate(20, 0), Rate(120, 0)],
+        "b": [Rate(10, 0), Rate(2, 0), Rate(11, 0)],
+    }
+
+    assert ratio(rounds, "a", "b") == 10
+
+
+def test_a_goal_is_met_at_its_very_limit() -> None:
+    """At least means at least."""
+    assert at_least("1", "x", 20, 20).met
+    assert not at_least("1", "x", 19.9, 20).met
+    assert at_most("1", "x", 5, 5).met
+    assert not at_most("1", "x", 5.1, 5).met
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.0123"), (1.0, "1.00"), (12.34, "12.3"), (123.4, "123"), (15928.4, "15,928")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    """More would be noise."""
+    assert number_text(value) == text
+
+
+def test_goals_of_all_groups_stand_in_one_table() -> None:
+    """Behind what was measured, with a missed one marked."""
+    sections = [
+        Section("Speed", [["", "ms"], ["this", "3"]], [Goal("1", "fast", "3", met=True)]),
+        Section("Size", goals=[Goal("8", "small", "300 MB", met=False)], notes=["Left out: it."]),
+    ]
+
+    text = markdown(sections, ["2026"])
+
+    assert text.startswith("2026\n\n**Speed**\n\n|  | ms |\n| --- | --: |\n| this | 3 |\n")
+    assert "Left out: it." in text
+    assert text.endswith("| 1 | fast | 3 | ok |\n| 8 | small | 300 MB | **missed** |\n")
+
+
+def test_only_what_lies_between_the_markers_is_replaced() -> None:
+    """Twice gives the same document."""
+    document = f"before\n{START}\nold\n{END}\nafter\n"
+
+    once = replace_between_markers(document, "new\n")
+
+    assert once == f"before\n{START}\nnew\n{END}\nafter\n"
+    assert once == replace_between_markers(once, "new\n")
+    with pytest.raises(ValueError, match="bench:start"):
+        replace_between_markers("no markers", "new")
+
+
+def test_a_quantile_is_the_median_of_the_rounds() -> None:
+    """One round that was disturbed does not count."""
+    assert quantile([np.array([1.0]), np.array([2.0]), np.array([90.0])], 0.99) == 2.0
+
+
+def test_a_call_takes_time() -> None:
+    """Processor time, of whatever is called."""
+    assert 0 < microseconds(lambda: sum(range(1000)), 3, 0.01) < 1e6
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers what it was asked; refuses `no`."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """Answer in two parts, as networks do."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(422 if body == b"no" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:1])
+        self.wfile.write(body[1:])
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture(name="url")
+def _url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/predict"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_steady_loader_sends_as_many_as_were_due(url: str) -> None:
+    """Each request has a latency, the first as well as the last."""
+    latencies = steady(Request(url, [b"yes", b"a" * 1000]), rate=200, seconds=0.25, connections=2)
+
+    assert len(latencies) == 50
+    assert (latencies > 0).all()
+
+
+def test_the_steady_loader_takes_no_refusal(url: str) -> None:
+    """It says what it got."""
+    with pytest.raises(BenchError, match="422"):
+        steady(Request(url, [b"no"]), rate=100, seconds=0.1, connections=1)
+
+
+def test_waiting_for_a_free_connection_is_latency(url: str) -> None:
+    """On one connection, requests that are all due at once wait for each other."""
+    latencies = steady(Request(url, [b"yes"]), rate=1e6, seconds=5e-5, connections=1)
+
+    assert len(latencies) == 50
+    assert (np.diff(latencies) > 0).all()
+
+
+def test_mixed_traffic_has_every_kind_and_is_the_same_each_time() -> None:
+    """Rows, batches, unknown fields, and every reason that a bad value can have."""
+    sent = [*mixed(2000, ROWS)]
+
+    reasons = {reason for each in sent for _, reason in each.faults}
+    assert sent == [*mixed(2000, ROWS)]
+    assert {each.path for each in sent} == {"/predict", "/predict/batch"}
+    assert {"missing", "type", "not_finite", "below", "malformed", "empty"} == reasons
+    assert any(each.unknown for each in sent)
+    assert not any(each.rows and each.faults for each in sent)
+
+
+def answered(wine: Manifest, value: float = 5.5) -> Answered:
+    """Return a row that was predicted."""
+    body = json.dumps({wine.target.name: value}).encode()
+    return Answered(Sent("/predict", b"{}", [ROWS[0]]), 200, body)
+
+
+def test_the_reference_counts_a_row_in_one_bin_of_each_signal(wine: Manifest) -> None:
+    """And in every bucket above its prediction."""
+    counted = expected(wine, [answered(wine)])
+
+    bins = {dict(key)["feature"] for name, key in counted if name == "model_feature_bin_total"}
+    buckets = [v for (name, _), v in counted.items() if name == "model_prediction_value_bucket"]
+    assert bins == {*ROWS[0], PREDICTION}
+    assert sum(buckets) == 21 + 1 - 11
+
+
+def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
+    """Too many, too few, missing, or where nothing should be."""
+    wanted = expected(wine, [answered(wine)])
+    assert not differences(wanted, wanted)
+    assert not differences({**wanted, ("of_no_interest", frozenset()): 1.0}, wanted)
+
+    for series, value in wanted.items():
+        assert len(differences({**wanted, series: value + 1}, wanted)) == 1
+        assert len(differences({k: v for k, v in wanted.items() if k != series}, wanted)) == 1
+    other = ("model_feature_bin_total", frozenset({("feature", "ph"), ("bin", "98")}))
+    assert len(differences({**wanted, other: 1.0}, wanted)) == 1

@@ -1,0 +1,60 @@
+"""What monitoring costs inside a worker: per row of a batch, and per request."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bundle.load import Estimator, load_bundle
+from serving.app import COUNTED_ROUTES
+from serving.http_metrics import HttpSlots, RouteMetrics
+from serving.metrics import ModelMetrics
+from tools.bench.bench import Bench
+from tools.bench.clock import microseconds
+from tools.bench.report import Section, at_most, number_text
+
+_BATCHES = (1, 10, 100, 1000)
+
+
+def measure(bench: Bench) -> Section:
+    """Measure the second half of goal 3."""
+    bundle = load_bundle(bench.bundle)
+    directory = Path(tempfile.mkdtemp(dir=bench.directory))
+    metrics = ModelMetrics(bundle.manifest, directory)
+    route = RouteMetrics(HttpSlots(directory, COUNTED_ROUTES), "/predict")
+    per_row = {rows: _per_row(bench, bundle.estimator, metrics, rows) for rows in _BATCHES}
+
+    def request() -> None:
+        route.start()
+        route.finish(200, 1e-3, 230, 150)
+
+    signals = len(bundle.manifest.reference)
+    return Section(
+        f"µs a row in a worker, by rows a call ({signals} signals)",
+        [
+            ["", *(f"{rows:,}" for rows in _BATCHES)],
+            ["counting", *(number_text(counting) for counting, _ in per_row.values())],
+            ["predicting, compiled", *(number_text(predict) for _, predict in per_row.values())],
+            ["http_* families", number_text(_of(request, bench)), *[""] * (len(_BATCHES) - 1)],
+        ],
+        [
+            at_most(
+                "3", f"counting {signals} signals of a row, 100 a call", per_row[100][0], 1, " µs"
+            )
+        ],
+    )
+
+
+def _per_row(
+    bench: Bench, estimator: Estimator, metrics: ModelMetrics, rows: int
+) -> tuple[float, float]:
+    """Return µs a row of counting and of predicting."""
+    values = np.resize([[*row.values()] for row in bench.rows], (rows, len(bench.rows[0])))
+    predictions = estimator.predict(values)
+    counting = _of(lambda: metrics.record(values, predictions, 1e-4), bench)
+    return counting / rows, _of(lambda: estimator.predict(values), bench) / rows
+
+
+def _of(call: Callable[[], object], bench: Bench) -> float:
+    return microseconds(call, bench.rounds)

@@ -1,0 +1,171 @@
+"""Requests a second on one core, one row each: this service, its ceiling, original and peers."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from statistics import median
+
+from tools.bench import ours
+from tools.bench.bench import Bench
+from tools.bench.machine import BenchError, load, pinned, require_wrk
+from tools.bench.peers import catalogue
+from tools.bench.report import Goal, Section, at_least, at_most, number_text
+from tools.bench.servers import Server
+from tools.bench.steady import quantile, steady
+from tools.bench.wrk import CONNECTIONS, Answered, wrk
+
+_LONE_RATE = 100.0
+
+Rounds = Mapping[str, Sequence[Answered]]
+
+
+def measure(bench: Bench) -> Section:
+    """Measure goals 1, 2, 3 (throughput) and 6."""
+    require_wrk()
+    notes = [catalogue.LEFT_OUT]
+    with ExitStack() as stack, pinned({bench.cores.loader}):
+        servers = _started([*_own(bench), *_peers(bench, notes)], bench, stack, notes)
+        rounds, loads = _ask_in_turn(bench, servers)
+        half = {
+            server.name: bench.request(server)
+            for server in servers
+            if server.name in (ours.MONITORED, catalogue.ORIGINAL)
+        }
+        steadily = {
+            name: [steady(asked, _rate(rounds, name) / 2, bench.seconds) for _ in rounds[name]]
+            for name, asked in half.items()
+        }
+        alone = [
+            steady(half[ours.MONITORED], _LONE_RATE, bench.seconds, connections=1)
+            for _ in range(bench.rounds)
+        ]
+    notes.append(f"Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}.")
+    return Section(
+        f"One core, one row per request, {CONNECTIONS} connections,"
+        f" median of {bench.rounds} rounds of {bench.seconds} s",
+        _table(rounds),
+        [
+            *_throughput_goals(rounds),
+            _latency_goal(
+                quantile(steadily[ours.MONITORED], 0.99),
+                quantile(steadily[catalogue.ORIGINAL], 0.5),
+            ),
+            at_most("6", "a lone request's p50", quantile(alone, 0.5) * 1e3, 1, " ms"),
+        ],
+        notes,
+    )
+
+
+def _own(bench: Bench) -> list[Server]:
+    return [
+        ours.monitored(bench),
+        ours.plain(bench),
+        ours.unmonitored(bench),
+        ours.ceiling(bench),
+        catalogue.original(bench),
+        catalogue.original_with_extras(bench),
+    ]
+
+
+def _peers(bench: Bench, notes: list[str]) -> list[Server]:
+    found = []
+    for peer in catalogue.PEERS:
+        try:
+            found += [*peer.servers(catalogue.install(peer), bench)]
+        except BenchError as error:
+            notes.append(f"{peer.name} {error}.")
+    return found
+
+
+def _started(
+    servers: Sequence[Server], bench: Bench, stack: ExitStack, notes: list[str]
+) -> list[Server]:
+    """Start all, leaving out peers that do not start or that predict something else."""
+    started = []
+    right = None
+    for server in servers:
+        try:
+            stack.enter_context(bench.running(server))
+        except BenchError as error:
+            notes.append(f"Left out: {error}.")
+            continue
+        predicted = server.predict(bench.rows[0])
+        right = right or predicted
+        if predicted != right and server.name != ours.CEILING:
+            notes.append(f"Left out: {server.name} predicts {predicted}, not {right}.")
+            continue
+        started.append(server)
+    return started
+
+
+def _ask_in_turn(
+    bench: Bench, servers: Sequence[Server]
+) -> tuple[dict[str, list[Answered]], list[float]]:
+    """Return each server's rounds, one after the other in every round; and the loads."""
+    rounds: dict[str, list[Answered]] = {server.name: [] for server in servers}
+    loads = []
+    for server in servers:
+        wrk(bench.request(server), 1)
+    for number in range(bench.rounds):
+        for server in servers:
+            print(f"bench: round {number + 1}: {server.name}", file=sys.stderr)
+            rounds[server.name].append(wrk(bench.request(server), bench.seconds))
+        loads.append(load())
+    return rounds, loads
+
+
+def _rate(rounds: Rounds, name: str) -> float:
+    return median(each.rate for each in rounds[name])
+
+
+def ratio(rounds: Rounds, one: str, other: str) -> float:
+    """Return the median over the rounds of one server's rate over another's."""
+    pairs = zip(rounds[one], rounds[other], strict=True)
+    return median(mine.rate / theirs.rate for mine, theirs in pairs)
+
+
+def _throughput_goals(rounds: Rounds) -> list[Goal]:
+    own = (ours.MONITORED, ours.PLAIN, ours.UNMONITORED, ours.CEILING)
+    originals = (catalogue.ORIGINAL, catalogue.ORIGINAL_WITH_EXTRAS)
+    peers = [name for name in rounds if name not in own + originals]
+    fastest = max(peers, key=lambda name: _rate(rounds, name), default=None)
+    goals = [
+        at_least("1", "× the original", ratio(rounds, ours.MONITORED, catalogue.ORIGINAL), 20, "×"),
+        at_least("1", "of the ceiling", 100 * ratio(rounds, own[0], ours.CEILING), 50, " %"),
+        at_least(
+            "2", "not compiled: × the original", ratio(rounds, own[1], catalogue.ORIGINAL), 10, "×"
+        ),
+        at_most(
+            "3", "throughput that monitoring costs", 100 * (1 - ratio(rounds, *own[:3:2])), 15, " %"
+        ),
+    ]
+    if fastest:
+        faster = ratio(rounds, ours.MONITORED, fastest)
+        goals.insert(1, at_least("1", f"× the fastest peer ({fastest})", faster, 15, "×"))
+    return goals
+
+
+def _latency_goal(p99: float, original: float) -> Goal:
+    return Goal(
+        "1",
+        "p99 at half the load < the original's p50 at half of its own",
+        f"{number_text(p99 * 1e3)} ms < {number_text(original * 1e3)} ms",
+        p99 < original,
+    )
+
+
+def _table(rounds: Rounds) -> list[list[str]]:
+    rows = [["", "requests/s", "lowest – highest", "p50, ms", "× the original", "of the ceiling"]]
+    for name, answered in rounds.items():
+        rates = [each.rate for each in answered]
+        rows.append(
+            [
+                name,
+                number_text(median(rates)),
+                f"{number_text(min(rates))} – {number_text(max(rates))}",
+                number_text(median(each.p50 for each in answered) * 1e3),
+                number_text(ratio(rounds, name, catalogue.ORIGINAL)),
+                f"{100 * ratio(rounds, name, ours.CEILING):.1f} %",
+            ]
+        )
+    return rows

@@ -1,0 +1,74 @@
+"""Figures, the goals they are held against, and both as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was to be reached, what was measured, and whether that reaches it."""
+
+    number: str
+    wanted: str
+    figure: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one group has measured: a table (its first row is the head), goals, and remarks."""
+
+    title: str
+    table: Sequence[Sequence[str]] = ()
+    goals: Sequence[Goal] = ()
+    notes: Sequence[str] = field(default=())
+
+
+def at_least(number: str, what: str, figure: float, least: float, unit: str = "") -> Goal:
+    """Return the goal that a figure is not less than `least`."""
+    wanted = f"{what} ≥ {least:,g}{unit}"
+    return Goal(number, wanted, f"{number_text(figure)}{unit}", figure >= least)
+
+
+def at_most(number: str, what: str, figure: float, most: float, unit: str = "") -> Goal:
+    """Return the goal that a figure is not more than `most`."""
+    wanted = f"{what} ≤ {most:,g}{unit}"
+    return Goal(number, wanted, f"{number_text(figure)}{unit}", figure <= most)
+
+
+def number_text(value: float) -> str:
+    """Return a number with three digits or, from 1,000 on, as a whole one."""
+    if abs(value) >= 1000:  # noqa: PLR2004
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def markdown(sections: Sequence[Section], head: Sequence[str]) -> str:
+    """Return all of it, the goals of all groups in one table."""
+    goals = [goal for section in sections for goal in section.goals]
+    parts = ["\n\n".join(head)]
+    for section in sections:
+        parts += [f"**{section.title}**"] if section.table else []
+        parts += [_table(section.table)] if section.table else []
+        parts += section.notes
+    if goals:
+        rows = [(g.number, g.wanted, g.figure, "ok" if g.met else "**missed**") for g in goals]
+        parts += ["**Goals**", _table([("", "goal", "measured", ""), *rows])]
+    return "\n\n".join(parts) + "\n"
+
+
+def replace_between_markers(text: str, new: str) -> str:
+    """Return a document with `new` between the markers. Raises ValueError: they are missing."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise ValueError(f"no {START} … {END}")
+    return f"{before}{START}\n{new}{END}{after}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
