@@ -10,8 +10,10 @@ import tempfile
 from pathlib import Path
 
 from bundle.load import BundleError, load_manifest
+from bundle.manifest import Manifest
 from serving.logs import logging_config
 from serving.settings import Settings, SettingsError, read_settings, split_keys
+from serving.spool import place_reference
 
 HERE = Path(__file__).parent
 # Threads of several workers fight for the cores: two workers on two cores serve half as much.
@@ -28,8 +30,11 @@ def main() -> None:
     """Check, prepare, and replace this process by gunicorn."""
     try:
         settings = read_settings()
-        load_manifest(settings.bundle)
+        manifest = load_manifest(settings.bundle)
         wipe(settings.metrics_dir)
+        if settings.spool_dir is not None:
+            make_writable("MODEL_SPOOL_DIR", settings.spool_dir)
+            place(settings.spool_dir, settings.bundle, manifest)
         check_port("MODEL_PORT", settings.host, settings.port)
         check_port("MODEL_METRICS_PORT", settings.host, settings.metrics_port)
     except (SettingsError, BundleError, StartError) as error:
@@ -47,6 +52,8 @@ def environment(settings: Settings) -> dict[str, str]:
     shared = {name: os.environ.get(name, "1") for name in THREAD_COUNTS}
     shared["MODEL_BUNDLE"] = str(settings.bundle.resolve())
     shared["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_dir.resolve())
+    if settings.spool_dir is not None:
+        shared["MODEL_SPOOL_DIR"] = str(settings.spool_dir.resolve())
     if not split_keys(settings.prediction_keys):
         log.warning("MODEL_PREDICTION_KEYS is not set: labels will not survive a restart")
         shared["MODEL_PREDICTION_KEYS"] = secrets.token_hex(32)
@@ -58,16 +65,29 @@ def wipe(directory: Path) -> None:
 
     Only metric files are removed. Raises StartError.
     """
+    make_writable("PROMETHEUS_MULTIPROC_DIR", directory)
+    for path in directory.glob("*.db"):
+        path.unlink()
+
+
+def make_writable(variable: str, directory: Path) -> None:
+    """Make a directory, if there is none. Raises StartError where nothing can be written to it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path in directory.glob("*.db"):
-            path.unlink()
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise StartError(
-            f"PROMETHEUS_MULTIPROC_DIR: {directory} is not a writable directory: {error.strerror}"
+            f"{variable}: {directory} is not a writable directory: {error.strerror}"
         ) from error
+
+
+def place(spool: Path, bundle: Path, manifest: Manifest) -> None:
+    """Give the spool's readers the training rows. Raises StartError."""
+    try:
+        place_reference(spool, bundle, manifest)
+    except OSError as error:
+        raise StartError(f"MODEL_SPOOL_DIR: {spool}: {error.strerror}") from error
 
 
 def check_port(variable: str, host: str, port: int) -> None:

@@ -19,6 +19,7 @@ PYTHON = "python:3.13-slim-trixie"
 PORTS = {
     "locust": {8089: "LOCUST_PORT", 9646: "LOCUST_METRICS_PORT"},
     "model": {8000: "MODEL_PORT", 8001: "MODEL_METRICS_PORT"},
+    "publisher": {9647: "PUBLISHER_METRICS_PORT"},
     "prometheus": {9090: "PROMETHEUS_PORT"},
     "alertmanager": {9093: "ALERTMANAGER_PORT"},
     "grafana": {3000: "GRAFANA_PORT"},
@@ -47,7 +48,14 @@ def test_project_has_its_name() -> None:
 
 def test_services_stand_in_flow_order() -> None:
     """A reader follows the data from top to bottom."""
-    assert list(SERVICES) == ["locust", "model", "prometheus", "alertmanager", "grafana"]
+    assert list(SERVICES) == [
+        "locust",
+        "model",
+        "publisher",
+        "prometheus",
+        "alertmanager",
+        "grafana",
+    ]
 
 
 @every_service
@@ -105,7 +113,7 @@ def test_order_matters_only_with_a_condition(name: str) -> None:
 def test_what_is_mounted_from_the_checkout_is_read_only(name: str) -> None:
     """No container writes into the checkout; what it keeps is in a named volume."""
     for mount in SERVICES[name].get("volumes", []):
-        source: str = mount.partition(":")[0]
+        source: str = re.sub(r"\$\{\w+:\+.*?\}", "", mount).partition(":")[0]
         if source.startswith("./"):
             assert mount.endswith(":ro")
             assert (ROOT / source).exists()
@@ -171,7 +179,10 @@ def test_every_service_is_scraped_at_its_name() -> None:
 
 def test_env_example_lists_what_compose_reads() -> None:
     """Every variable is documented there once, commented out, with the default; and no others."""
-    read = dict(re.findall(r"\$\{(\w+)(?::[-+]([^}]*))?\}", COMPOSE.read_text("utf-8")))
+    found = re.findall(r"\$\{(\w+)(?::([-+])([^}]*))?\}", COMPOSE.read_text("utf-8"))
+    read = {name: "" for name, _, _ in found}
+    # What stands behind :+ is no default: it takes the value's place.
+    read |= {name: default for name, operator, default in found if operator == "-"}
     example = (ROOT / ".env.example").read_text("utf-8")
     documented = re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE)
 
@@ -236,7 +247,8 @@ def test_ci_brings_the_images_that_are_used() -> None:
 
 
 def _target_files() -> list[Path]:
-    return sorted((ROOT / "prometheus" / "targets").glob("*.yml"))
+    prometheus = ROOT / "prometheus"
+    return sorted([*prometheus.glob("targets/*.yml"), *prometheus.glob("optional/*/*.yml")])
 
 
 def _is_secret(name: str) -> bool:

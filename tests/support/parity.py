@@ -107,10 +107,9 @@ def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterato
         ("settings", _settings(root, service) | pair.more_settings, _from(container, objects)),
     ]
     if not pair.is_client:
-        compared += [
-            ("ports", _ports(service) | pair.more_ports, _container_ports(container)),
-            ("health", _health(service), _probe(deployment, container)),
-        ]
+        compared.append(("ports", _ports(service) | pair.more_ports, _container_ports(container)))
+    if "readinessProbe" in container:
+        compared.append(("health", _health(service), _probe(deployment, container)))
     for what, laptop, cluster in compared:
         if laptop != cluster:
             yield f"{pair.deployment}: {what}: compose says {laptop}, Kubernetes {cluster}"
@@ -162,7 +161,8 @@ def _targets(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
     """Compare what Prometheus scrapes of us: (host:port, job)."""
     jobs = {
         (target, group["labels"]["job"])
-        for file in (root / "prometheus" / "targets").glob("*.yml")
+        for directory in ("targets", "optional/*")
+        for file in (root / "prometheus").glob(f"{directory}/*.yml")
         for group in yaml.safe_load(file.read_text())
         for target in group["targets"]
     }

@@ -43,7 +43,7 @@ def up(settings: Settings) -> None:
 
 def down(settings: Settings) -> None:
     """Remove the containers; their volumes stay."""
-    _compose(settings, "down", "--remove-orphans")
+    _compose(settings, "--profile", "*", "down", "--remove-orphans")
     print("the stack is down; `./task clean` removes its data as well")
 
 
@@ -71,13 +71,13 @@ def logs(settings: Settings, names: Sequence[str]) -> None:
     os.execvpe(  # noqa: S606
         _COMPOSE[0],
         [*_COMPOSE, "logs", "--follow", "--tail", "20", *names],
-        dict(settings.environment),
+        _environment(settings),
     )
 
 
 def clean(settings: Settings) -> None:
     """Remove the containers with their volumes."""
-    _compose(settings, "down", "--remove-orphans", "--volumes")
+    _compose(settings, "--profile", "*", "down", "--remove-orphans", "--volumes")
 
 
 def _ours() -> list[str]:
@@ -101,7 +101,7 @@ def _state(container: dict[str, Any]) -> str:
 
 def _compose(settings: Settings, *words: str) -> None:
     command = [*_COMPOSE, *words]
-    done = subprocess.run(command, cwd=ROOT, env=dict(settings.environment), check=False)
+    done = subprocess.run(command, cwd=ROOT, env=_environment(settings), check=False)
     if done.returncode:
         raise StackError(f"`{' '.join(command)}` failed; its own words are above")
 
@@ -109,11 +109,17 @@ def _compose(settings: Settings, *words: str) -> None:
 def _output(settings: Settings, *words: str) -> str:
     """Return what a Compose command prints; nothing where it fails."""
     command = [*_COMPOSE, *words]
-    environment = dict(settings.environment)
+    environment = _environment(settings)
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return what Compose is started with: the publisher takes part where there is a Fiddler."""
+    profiles = {"COMPOSE_PROFILES": "fiddler"} if settings.with_fiddler else {}
+    return {**profiles, **settings.environment}
 
 
 def _answers(command: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ CONFIGURATION = ROOT / "native" / "supervisord.conf"
 
 # Each stage waits for the one before: locust must not count a model that is still loading as
 # errors, and Prometheus' first scrape must not find one, since the next is an interval away.
-_STAGES = (("model", "alertmanager", "grafana"), ("locust", "prometheus"))
+_STAGES = (("model", "alertmanager", "grafana"), ("locust", "publisher", "prometheus"))
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 _LOG_LINES = 10
@@ -117,7 +117,7 @@ def _launch(settings: Settings) -> _Stack:
         raise StackError(
             f"{len(left)} processes of a killed stack still run: ./task down ends them"
         )
-    names = [one.name for one in SERVICES if one.name != "grafana" or setup.has_grafana(settings)]
+    names = [one.name for one in SERVICES if setup.wanted(one.name, settings)]
     ports.check_ports(settings, names)
     environment = setup.environment_for(settings, setup.binaries(settings))
     setup.prepare(settings)

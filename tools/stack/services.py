@@ -31,6 +31,8 @@ SERVICES = (
         "model", "MODEL_PORT", "/readyz", "MODEL_METRICS_PORT", pages=[("model docs", "/docs")]
     ),
     Service("locust", "LOCUST_PORT", "/", "LOCUST_METRICS_PORT"),
+    # Where there is a FIDDLER_URL.
+    Service("publisher", "PUBLISHER_METRICS_PORT", "/metrics", "PUBLISHER_METRICS_PORT"),
     Service("prometheus", "PROMETHEUS_PORT", "/-/ready", "PROMETHEUS_PORT"),
     Service("alertmanager", "ALERTMANAGER_PORT", "/-/ready", "ALERTMANAGER_PORT"),
     Service("grafana", "GRAFANA_PORT", "/api/health", "GRAFANA_PORT"),

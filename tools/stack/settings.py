@@ -18,6 +18,7 @@ PORTS = {
     "GRAFANA_PORT": 3000,
     "LOCUST_PORT": 8089,
     "LOCUST_METRICS_PORT": 9646,
+    "PUBLISHER_METRICS_PORT": 9647,
 }
 
 # sun_path holds 104 bytes on macOS, 108 on Linux; supervisord adds a suffix while it binds.
@@ -49,6 +50,11 @@ class Settings:
         if len(str(path)) <= _LONGEST_SOCKET_PATH:
             return path
         return Path(tempfile.gettempdir()) / f"ml-monitoring-{self.key}.sock"
+
+    @property
+    def with_fiddler(self) -> bool:
+        """Whether events go to Fiddler."""
+        return bool(self.environment.get("FIDDLER_URL"))
 
     def url(self, port: str, path: str = "") -> str:
         """Return the address of what listens on the port named `port`."""

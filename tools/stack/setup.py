@@ -13,6 +13,13 @@ from tools.stack.services import service
 from tools.stack.settings import ROOT, Settings, StackError, read_env_file
 
 
+def wanted(name: str, settings: Settings) -> bool:
+    """Tell whether a service is part of this stack: two are only where they can work."""
+    if name == "publisher":
+        return settings.with_fiddler
+    return name != "grafana" or has_grafana(settings)
+
+
 def has_grafana(settings: Settings) -> bool:
     """Tell whether there is a Grafana to start; the stack works without one."""
     return programs.find("grafana", settings.environment) is not None
@@ -34,7 +41,9 @@ def binaries(settings: Settings) -> dict[str, str]:
 
 def prepare(settings: Settings) -> None:
     """Install what the lock names and train the example, where that has not been done."""
-    tasks = ["deps"] if settings.environment.get("MODEL_BUNDLE") else ["deps", "train"]
+    tasks = ["deps:publisher"] if settings.with_fiddler else ["deps"]
+    if not settings.environment.get("MODEL_BUNDLE"):
+        tasks.append("train")
     environment = {**settings.environment, "STACK_VAR": str(settings.var)}
     if subprocess.run([ROOT / "task", *tasks], env=environment, check=False).returncode:
         raise StackError(f"`./task {' '.join(tasks)}` failed; its own words are above")
@@ -135,6 +144,8 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "LOCUST_HOST": settings.url("MODEL_PORT"),
         "LOCUST_WEB_HOST": "127.0.0.1",
         "LOCUST_METRICS_HOST": "127.0.0.1",
+        "PUBLISHER_HOST": "127.0.0.1",
+        **({"MODEL_SPOOL_DIR": str(settings.var / "spool")} if settings.with_fiddler else {}),
         "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
         "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
         "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),

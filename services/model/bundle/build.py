@@ -32,6 +32,8 @@ from bundle.manifest import (
     ESTIMATOR_FILE,
     MANIFEST_FILE,
     PREDICTION,
+    REFERENCE_FILE,
+    REFERENCE_ROWS,
     TRAINED_AT_FILE,
     TREES_FILE,
     Feature,
@@ -78,7 +80,11 @@ def build_bundle(
     held_out_errors = fitted.predict(matrix(held_out, recipe)) - column(
         held_out, recipe.target.name
     )
-    files = {ESTIMATOR_FILE: _dump(fitted), **_compiled(fitted, features)}
+    files = {
+        ESTIMATOR_FILE: _dump(fitted),
+        REFERENCE_FILE: _reference_rows(train, recipe, cv_predictions),
+        **_compiled(fitted, features),
+    }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = Manifest(
         format=1,
@@ -118,6 +124,15 @@ def _with_example(feature: Feature, values: Floats) -> Feature:
         return feature
     median = np.nanquantile(values, 0.5, method="nearest")
     return feature.model_copy(update={"example": float(median)})
+
+
+def _reference_rows(train: pd.DataFrame, recipe: Recipe, predictions: Floats) -> bytes:
+    """Return training rows as CSV, each with its cross-validated prediction."""
+    names = [*(feature.name for feature in recipe.features), recipe.target.name]
+    rows = train[names].assign(**{PREDICTION: predictions})
+    if len(rows) > REFERENCE_ROWS:
+        rows = rows.sample(REFERENCE_ROWS, random_state=recipe.seed)
+    return rows.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _references(features: Floats, recipe: Recipe) -> list[Reference]:

@@ -10,6 +10,9 @@ ESTIMATOR_FILE = "model.joblib"
 # The compiled form, where the estimator has one.
 TREES_FILE = "trees.npy"
 TRAINED_AT_FILE = "trained_at.txt"
+# Training rows, at most so many: features, target, and the cross-validated `prediction`.
+REFERENCE_FILE = "reference.csv"
+REFERENCE_ROWS = 10_000
 # The model's output is monitored like a feature, under this name.
 PREDICTION = "prediction"
 

@@ -7,7 +7,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from bundle.load import load_bundle
-from bundle.manifest import PREDICTION
+from bundle.manifest import PREDICTION, Manifest
 from serving.answers import Answers
 from serving.fast_path import FastPath
 from serving.feedback import Feedback
@@ -21,6 +21,7 @@ from serving.routes import create_router
 from serving.routes.body import add_error_handlers
 from serving.service import Service
 from serving.settings import Settings, read_settings, split_keys
+from serving.spool import Limits, Spool
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,25 @@ def create_service(settings: Settings) -> Service:
     bundle.estimator.predict(np.array([means]))
     signer = Signer(split_keys(settings.prediction_keys), manifest.name, manifest.version)
     feedback_metrics = FeedbackMetrics(manifest, settings.metrics_dir)
+    max_age = settings.feedback_max_days * _DAY
+    spool = _create_spool(settings, manifest, metrics)
     return Service(
         manifest=manifest,
         inputs=Inputs(manifest),
         metrics=metrics,
-        predictor=Predictor(bundle.estimator, signer, metrics),
+        predictor=Predictor(bundle.estimator, signer, metrics, spool),
         answers=Answers(manifest),
-        feedback=Feedback(manifest, signer, feedback_metrics, settings.feedback_max_days * _DAY),
+        feedback=Feedback(manifest, signer, feedback_metrics, max_age, spool),
         max_body_bytes=settings.max_body_bytes,
     )
+
+
+def _create_spool(settings: Settings, manifest: Manifest, metrics: ModelMetrics) -> Spool | None:
+    if settings.spool_dir is None:
+        return None
+    limits = Limits(
+        max_bytes=settings.spool_max_bytes,
+        segment_bytes=settings.spool_segment_bytes,
+        segment_seconds=settings.spool_segment_seconds,
+    )
+    return Spool(settings.spool_dir, manifest, limits, metrics.spool)

@@ -15,6 +15,8 @@ from bundle.manifest import Manifest
 from serving.feedback_metrics import FeedbackMetrics
 from serving.inputs import MAX_ROWS, body_error
 from serving.prediction_id import InvalidIdError, PredictionId, Signer
+from serving.spool import Label as Spooled
+from serving.spool import Spool
 
 REMEMBERED = 100_000
 
@@ -46,7 +48,12 @@ class Feedback:
     """Checks and counts labels. Not for use by several threads."""
 
     def __init__(
-        self, manifest: Manifest, signer: Signer, metrics: FeedbackMetrics, max_age: float
+        self,
+        manifest: Manifest,
+        signer: Signer,
+        metrics: FeedbackMetrics,
+        max_age: float,
+        spool: Spool | None = None,
     ) -> None:
         target = manifest.target
         self._limits = Limits(
@@ -56,6 +63,7 @@ class Feedback:
         )
         self._signer = signer
         self._metrics = metrics
+        self._spool = spool
         self._seen: dict[bytes, None] = {}
 
     def accept(self, item: Any, now: float) -> Rejection | None:  # noqa: ANN401 anything a client sent
@@ -67,6 +75,10 @@ class Feedback:
         label, prediction = checked
         self._metrics.record(prediction, label.actual, max(0.0, now - prediction.time))
         self._remember(prediction.nonce)
+        if self._spool is not None:
+            self._spool.append(
+                [Spooled(label.prediction_id, now, prediction.version, label.actual)]
+            )
         return None
 
     def refuse_body(self) -> None:

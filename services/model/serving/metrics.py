@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bundle.manifest import Manifest, Reference
 from serving.inputs import BODY, BODY_REASONS, OTHER, REASONS, Fault
 from serving.slots import Layout, Slots
+from serving.spool import OUTCOMES, Outcome
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +46,14 @@ class ModelMetrics:
                 {**labels, **fault._asdict()},
             )
             for fault in _faults(manifest)
+        }
+        self._spooled = {
+            outcome: counters.counter(
+                "model_spool_events",
+                "Events for the spool: written, failed where the disk refused, dropped when full.",
+                {**labels, "outcome": outcome},
+            )
+            for outcome in OUTCOMES
         }
         self._value_bounds = _value_bounds(manifest)
         seen = manifest.reference[-1]
@@ -84,6 +93,10 @@ class ModelMetrics:
         """Count why an input was refused, or an undeclared field ignored."""
         for fault in faults:
             self._counters.add(self._rejected[fault], 1)
+
+    def spool(self, outcome: Outcome, events: int) -> None:
+        """Count what became of events that were to be spooled."""
+        self._counters.increment(self._spooled[outcome], events)
 
 
 class _Signals:

@@ -18,6 +18,8 @@ from bundle.load import Estimator
 from serving.inputs import Row
 from serving.metrics import ModelMetrics
 from serving.prediction_id import Signer
+from serving.spool import Prediction as Spooled
+from serving.spool import Spool
 
 Floats = NDArray[np.float64]
 
@@ -33,12 +35,22 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Predicts rows with one estimator; every prediction is signed and counted."""
+    """Predicts rows with one estimator; every prediction is signed, counted, and spooled if wanted.
 
-    def __init__(self, estimator: Estimator, signer: Signer, metrics: ModelMetrics) -> None:
+    Spooled before anybody has the answer: no accepted prediction is lost with its worker.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        signer: Signer,
+        metrics: ModelMetrics,
+        spool: Spool | None = None,
+    ) -> None:
         self._estimator = estimator
         self._signer = signer
         self._metrics = metrics
+        self._spool = spool
         self._waiting: list[tuple[Row, asyncio.Future[Prediction | None]]] = []
 
     async def one(self, row: Row) -> Prediction | None:
@@ -62,10 +74,16 @@ class Predictor:
         else:
             self._metrics.record(features[finite], values[finite], seconds)
         now = time.time()
-        return [
+        predictions = [
             Prediction(value, self._signer.sign(value, now)) if math.isfinite(value) else None
             for value in values.tolist()
         ]
+        if self._spool is not None:
+            pairs = zip(rows, predictions, strict=True)
+            self._spool.append(
+                [Spooled(each.id, now, row, each.value) for row, each in pairs if each]
+            )
+        return predictions
 
     def _gather(self, seen: int) -> None:
         """Predict the rows that wait, or look again if the last turn brought more than `seen`."""

@@ -51,6 +51,24 @@ class Settings(BaseSettings):
     feedback_max_days: Annotated[
         int, Field(ge=1, description="Days after which a label is refused as expired")
     ] = 365
+    spool_dir: Annotated[
+        Path | None,
+        Field(description="Directory in which every prediction and label is kept; unset: none is"),
+    ] = None
+    spool_max_bytes: Annotated[
+        int, Field(ge=1_000_000, description="Largest spool; the oldest segments make room")
+    ] = 1_000_000_000
+    spool_segment_bytes: Annotated[
+        int,
+        Field(
+            ge=100_000,
+            validate_default=True,
+            description="Size at which a worker begins another segment",
+        ),
+    ] = 16_000_000
+    spool_segment_seconds: Annotated[
+        int, Field(ge=1, description="Age at which a worker begins another segment")
+    ] = 60
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
     ] = "info"
@@ -72,6 +90,15 @@ class Settings(BaseSettings):
         if port == info.data.get("port"):
             raise ValueError("it is MODEL_PORT, too")
         return port
+
+    @field_validator("spool_segment_bytes")
+    @classmethod
+    def _fits_the_spool(cls, segment: int, info: ValidationInfo) -> int:
+        # Every worker has a segment open, and one that is closed has to fit beside them.
+        needed = 2 * info.data.get("workers", 1) * segment
+        if info.data.get("spool_max_bytes", needed) < needed:
+            raise ValueError(f"MODEL_SPOOL_MAX_BYTES must be {needed} or more for these segments")
+        return segment
 
     @field_validator("prediction_keys")
     @classmethod
@@ -107,7 +134,7 @@ _METRICS_DIR = ("metrics_dir", "PROMETHEUS_MULTIPROC_DIR")
 def _list_settings() -> None:
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else field.default
-        print(f"{variable(name):<26}{default!s:<12}{field.description}")  # noqa: T201
+        print(f"{variable(name):<28}{default!s:<12}{field.description}")  # noqa: T201
 
 
 if __name__ == "__main__":

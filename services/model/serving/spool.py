@@ -41,10 +41,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bundle.manifest import PREDICTION, Manifest, Quantity, Reference
+from bundle.manifest import PREDICTION, REFERENCE_FILE, Manifest, Quantity, Reference
 
 FORMAT = 1
-REFERENCE_FILE = "reference.csv"
 SUFFIX = ".jsonl"
 PUBLISHED_SUFFIX = ".published.jsonl"
 _UNFINISHED_SUFFIX = ".new"
