@@ -16,10 +16,9 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
         """Load the model."""
         self._model = joblib.load(os.environ["BENCH_MODEL"])
 
-    def decode_request(self, request: Any) -> list[float]:  # noqa: ANN401
+    def decode_request(self, request: dict[str, list[float]]) -> list[float]:
         """Return the row of a body."""
-        row: list[float] = request["row"]
-        return row
+        return request["row"]
 
     def predict(self, row: list[float]) -> float:
         """Return the prediction of one row."""
