@@ -8,7 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
+from tests.support.locust import locust
 from tests.support.model import Model, running_model
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
 from wine_quality.data import TARGET, Row, rows, split
@@ -16,6 +18,23 @@ from wine_quality.data import TARGET, Row, rows, split
 # A "minute" of the recording rules: short, and still several scrapes long on a busy machine.
 MINUTE_SECONDS = 5
 PAUSE_SECONDS = 0.05
+
+# What a dashboard shows of alerts can only be tested while there is one.
+ALWAYS = {
+    "groups": [
+        {
+            "name": "always",
+            "rules": [
+                {
+                    "alert": "Always",
+                    "expr": "group by (job, model, version) (model_info)",
+                    "labels": {"severity": "ticket"},
+                    "annotations": {"summary": "The model runs"},
+                }
+            ],
+        }
+    ]
+}
 
 StartModel = Callable[..., AbstractContextManager[Model]]
 
@@ -42,14 +61,23 @@ def white_inputs() -> list[Row]:
 def live_prometheus(
     wine_bundle: Path, held_out: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Yield the URL of a Prometheus that records every series of a model under steady traffic."""
+    """Yield the URL of a Prometheus that records every series of a model under steady traffic.
+
+    It scrapes a locust as well, and has one alert that always fires.
+    """
     directory = tmp_path_factory.mktemp("live")
+    rules = hurried(RULES, directory / "rules", MINUTE_SECONDS)
+    (rules / "always.yml").write_text(yaml.safe_dump(ALWAYS), "utf-8")
     with (
         running_model(wine_bundle, directory) as model,
+        locust(directory / "locust.log", host=model.url, headless=True, users=1) as client,
         running_prometheus(
             directory,
-            {"model": [model.metrics_url]},
-            hurried(RULES, directory / "rules", MINUTE_SECONDS),
+            {
+                "model": [model.metrics_url],
+                "locust": [f"http://127.0.0.1:{client.metrics_port}/metrics"],
+            },
+            rules,
         ) as prometheus,
         _traffic(model, held_out),
     ):
