@@ -63,7 +63,7 @@ class FeedbackMetrics:
 
     def reject(self, reason: str) -> None:
         """Count one label that was refused."""
-        self._rejections.add(self._rejected[reason], 1)
+        self._rejections.increment(self._rejected[reason], 1)
 
     def _of(self, version: str) -> Slots:
         """Return a version's slots; another version's begin with its first label here."""

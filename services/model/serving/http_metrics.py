@@ -4,7 +4,6 @@ The fast path does not pass through the library's middleware. It writes the same
 a scrape adds the two.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -60,9 +59,7 @@ class RouteMetrics:
         http, series = self._http, self._series[f"{status // 100}xx"]
         http.gauges.increment(self._inprogress, -1)
         http.counters.increment(series.requests, 1)
-        bucket = bisect_left(LATENCY_BOUNDS, seconds)
-        http.histograms.increment(series.duration.start + bucket, 1)
-        http.histograms.increment(series.duration.stop - 1, seconds)
+        http.histograms.observe(series.duration, LATENCY_BOUNDS, seconds)
         for summary, size in ((series.received, received), (series.sent, sent)):
             http.summaries.increment(summary.start, 1)
             http.summaries.increment(summary.start + 1, size)

@@ -6,6 +6,7 @@ exported once, by the metrics server (see facts.py).
 
 import logging
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,8 @@ class ModelMetrics:
             )
             for outcome in OUTCOMES
         }
-        self._value_bounds = _value_bounds(manifest)
+        bounds = _value_bounds(manifest)
+        self._value_bounds, self._buckets = np.array(bounds), len(bounds) + 1
         seen = manifest.reference[-1]
         reach = MAX_ABSOLUTE_Z * seen.sigma
         self._value_limits = (seen.mean - reach, seen.mean + reach)
@@ -63,7 +65,7 @@ class ModelMetrics:
             "model_prediction_value",
             "Predictions, in units of the target.",
             labels,
-            self._value_bounds,
+            bounds,
         )
         self._seconds = histograms.histogram(
             "model_inference_seconds",
@@ -79,73 +81,70 @@ class ModelMetrics:
         try:
             # Of an absurd value, z may be infinite before it is cut: no reason to warn.
             with np.errstate(over="ignore"):
-                self._counters.add(self._predictions, len(rows))
+                self._counters.increment(self._predictions, len(rows))
                 self._signals.record(np.column_stack((rows, predictions)), self._counters)
-                values = np.clip(predictions, *self._value_limits)
-                _observe(self._histograms, self._value, self._value_bounds, values)
-                _observe(self._histograms, self._seconds, INFERENCE_BOUNDS, seconds)
+                self._observe_values(predictions)
+                self._histograms.observe(self._seconds, INFERENCE_BOUNDS, seconds)
         except Exception:
             # The prediction still goes out.
             log.exception("a prediction was not counted")
-            self._counters.add(self._failures, 1)
+            self._counters.increment(self._failures, 1)
 
     def reject(self, faults: Iterable[Fault]) -> None:
         """Count why an input was refused, or an undeclared field ignored."""
         for fault in faults:
-            self._counters.add(self._rejected[fault], 1)
+            self._counters.increment(self._rejected[fault], 1)
 
     def spool(self, outcome: Outcome, events: int) -> None:
         """Count what became of events that were to be spooled."""
         self._counters.increment(self._spooled[outcome], events)
+
+    def _observe_values(self, predictions: Floats) -> None:
+        """Add predictions (n,) to their histogram."""
+        low, high = self._value_limits
+        values = np.minimum(np.maximum(predictions, low), high)
+        buckets = np.bincount(self._value_bounds.searchsorted(values), minlength=self._buckets)
+        self._histograms.add(self._value, np.concatenate((buckets, (values.sum(),))))
 
 
 class _Signals:
     """The distribution counters of k signals: the features in order, then the prediction.
 
     What is added for a batch is one vector; its parts lie in the slots in the order declared here.
+
+    Rows are counted by how many values reach each edge, the training's minimum and maximum among
+    them: the rows of a bin are those that reach its lower edge, less those that reach the next.
     """
 
     def __init__(
         self, references: tuple[Reference, ...], layout: Layout, labels: dict[str, str]
     ) -> None:
+        self._mean = np.array([each.mean for each in references])
+        self._per_sigma = 1 / np.array([each.sigma for each in references])
+        self._nullable = any(each.bins[-1].bin == "missing" for each in references)
+        width = max(len(each.edges) for each in references) + 2
+        self._edges = np.array([_edges(each, width) for each in references])
+        self._reach, self._reach_next = np.array(_differences(references, width), np.intp).T
+        self._none = np.zeros(len(references), np.intp)
         start = len(layout.keys)
         self._declare(references, layout, labels)
         self._slots = slice(start, len(layout.keys))
 
-        width = max(len(each.edges) for each in references)
-        self._edges = np.array(
-            [[*each.edges, *[np.inf] * (width - len(each.edges))] for each in references]
-        )
-        bins = np.array([len(each.bins) for each in references])
-        self._bins = int(bins.sum())
-        self._first_bin = np.concatenate(([0], np.cumsum(bins)[:-1]))
-        # Only read where a value is missing, and only a nullable feature's can be.
-        self._missing_bin = self._first_bin + bins - 1
-        self._nullable = any(each.bins[-1].bin == "missing" for each in references)
-        self._mean = np.array([each.mean for each in references])
-        self._per_sigma = 1 / np.array([each.sigma for each in references])
-        self._minimum = np.array([each.minimum for each in references])
-        self._maximum = np.array([each.maximum for each in references])
-
     def record(self, values: Floats, counters: Slots) -> None:
         """Count values (n, k), NaN where missing."""
-        bins = (values[:, :, None] >= self._edges).sum(axis=2) + self._first_bin
         z = (values - self._mean) * self._per_sigma
-        np.clip(z, -MAX_ABSOLUTE_Z, MAX_ABSOLUTE_Z, out=z)
+        np.minimum(np.maximum(z, -MAX_ABSOLUTE_Z, out=z), MAX_ABSOLUTE_Z, out=z)
+        missing = self._none
         if self._nullable:
-            missing = np.isnan(values)
-            bins = np.where(missing, self._missing_bin, bins)
-            z[missing] = 0.0
-        positive = np.maximum(z, 0.0).sum(axis=0)
-        amounts = (
-            np.bincount(bins.ravel(), minlength=self._bins),
-            positive,
-            positive - z.sum(axis=0),
-            (z * z).sum(axis=0),
-            (values < self._minimum).sum(axis=0),
-            (values > self._maximum).sum(axis=0),
-        )
-        counters.add(self._slots, np.concatenate(amounts))
+            nan = np.isnan(values)
+            missing = nan.sum(axis=0)
+            z[nan] = 0.0
+        reached = np.add.reduce(values[:, :, None] >= self._edges, axis=0, dtype=np.intp)
+        counts = np.concatenate((reached.ravel(), len(values) - missing, missing, (0,)))
+        rows = counts[self._reach] - counts[self._reach_next]
+        positive = np.maximum(z, 0.0)
+        parts = np.array((positive, positive - z, z * z)).sum(axis=1)
+        counters.add(self._slots, np.concatenate((rows, parts.ravel())))
 
     @staticmethod
     def _declare(references: tuple[Reference, ...], layout: Layout, labels: dict[str, str]) -> None:
@@ -161,6 +160,8 @@ class _Signals:
                     "Rows per reference bin of each feature and of the prediction.",
                     {**labels, "feature": each.name, "bin": bin_.bin},
                 )
+        for side in ("below", "above"):
+            declare("model_feature_out_of_range", "Rows outside what training saw.", side=side)
         for sign in ("pos", "neg"):
             declare(
                 "model_feature_zscore_sum",
@@ -168,20 +169,33 @@ class _Signals:
                 sign=sign,
             )
         declare("model_feature_zscore_squared_sum", "Sum of z².")
-        for side in ("below", "above"):
-            declare("model_feature_out_of_range", "Rows outside what training saw.", side=side)
 
 
-def _observe(
-    slots: Slots,
-    histogram: slice,
-    bounds: tuple[float, ...],
-    values: Floats | float,
-) -> None:
-    """Add values to a histogram's buckets (value ≤ bound) and sum."""
-    buckets = np.searchsorted(bounds, np.atleast_1d(values), side="left")
-    counts = np.bincount(buckets, minlength=len(bounds) + 1)
-    slots.add(histogram, np.append(counts, np.sum(values)))
+def _differences(references: tuple[Reference, ...], width: int) -> list[tuple[int, int]]:
+    """Return the two counts whose difference each counter of rows is, in the order declared.
+
+    The counts, for k signals: of the values that reach each of k·width edges, of those present (k),
+    of those missing (k), and a 0.
+    """
+    present = len(references) * width
+    missing = present + len(references)
+    zero = missing + len(references)
+    bins: list[tuple[int, int]] = []
+    below, above = [], []
+    for i, each in enumerate(references):
+        first, minimum, above_maximum = i * width, (i + 1) * width - 2, (i + 1) * width - 1
+        bins += pairwise([present + i, *range(first, first + len(each.edges)), zero])
+        if each.bins[-1].bin == "missing":
+            bins.append((missing + i, zero))
+        below.append((present + i, minimum))
+        above.append((above_maximum, zero))
+    return [*bins, *below, *above]
+
+
+def _edges(reference: Reference, width: int) -> list[float]:
+    """Return the inner edges, padding, the minimum, and the first number above the maximum."""
+    padding = [np.inf] * (width - len(reference.edges) - 2)
+    return [*reference.edges, *padding, reference.minimum, np.nextafter(reference.maximum, np.inf)]
 
 
 def _value_bounds(manifest: Manifest) -> tuple[float, ...]:

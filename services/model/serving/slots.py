@@ -12,6 +12,7 @@ aligned, so the whole file is also an array of float64. The file's name begins w
 import mmap
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,22 +26,30 @@ Labels = Mapping[str, str]
 _INT32 = struct.Struct("i")
 
 
-@dataclass(frozen=True)
 class Slots:
-    """A laid-out file, mapped. `add` is not safe between threads; between processes it is."""
+    """A laid-out file, mapped. Not safe between threads; between processes it is."""
 
-    values: NDArray[np.float64]
-    positions: NDArray[np.intp]
+    def __init__(self, mapped: mmap.mmap, positions: Sequence[int]) -> None:
+        # The same memory twice: NumPy is quick with many slots, a memoryview with one.
+        self.values = np.frombuffer(mapped, dtype=np.float64)
+        self.positions = np.array(positions, dtype=np.intp)
+        self._cells = memoryview(mapped).cast("d")
+        self._places = positions
 
     def increment(self, slot: int, amount: float) -> None:
         """Add to one slot."""
-        self.values[self.positions[slot]] += amount
+        self._cells[self._places[slot]] += amount
 
     def add(
         self, slots: slice | NDArray[np.intp] | int, amounts: NDArray[np.float64] | float
     ) -> None:
         """Add `amounts` (the shape of `slots`) to distinct slots."""
         self.values[self.positions[slots]] += amounts
+
+    def observe(self, histogram: slice, bounds: Sequence[float], value: float) -> None:
+        """Add one value to a histogram's bucket (value ≤ bound) and sum."""
+        self.increment(histogram.start + bisect_left(bounds, value), 1)
+        self.increment(histogram.stop - 1, value)
 
 
 @dataclass
@@ -92,7 +101,7 @@ class Layout:
         unfinished.replace(path)
         with path.open("r+b") as file:
             mapped = mmap.mmap(file.fileno(), len(content))
-        return Slots(np.frombuffer(mapped, dtype=np.float64), np.array(positions, dtype=np.intp))
+        return Slots(mapped, positions)
 
 
 def used_bytes(content: bytes) -> int:
