@@ -5,8 +5,7 @@ accepts is served; it stops at the first fault, so what it refuses goes to pydan
 every fault, says each in words, and shows the schema in the documentation.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -68,8 +67,7 @@ def body_error(reason: str, message: str, status_code: int = 422) -> InvalidInpu
     return InvalidInputError(detail, [Fault(BODY, reason)], status_code)
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """What a body held: rows in the features' order, NaN where a value is missing.
 
     `ignored` undeclared fields were left aside.
@@ -93,11 +91,13 @@ class Inputs:
         )
         self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
+        nullable = any(feature.nullable for feature in manifest.features)
+        self._row: Callable[[Any], Row] = _row_of_struct if nullable else msgspec.structs.astuple
 
     def one(self, body: bytes) -> Decoded:
         """Return the one row of a body `{feature: value, …}`. Raises InvalidInputError."""
         try:
-            return Decoded([_row(self._one.decode(body))])
+            return Decoded([self._row(self._one.decode(body))])
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             instance = self._validate(self.instance, body, _PLACE_IN_ROW)
             return Decoded([_row_of_model(instance)], _ignored(instance))
@@ -105,7 +105,7 @@ class Inputs:
     def many(self, body: bytes) -> Decoded:
         """Return the rows of `{"instances": [row, …]}`. Raises InvalidInputError."""
         try:
-            return Decoded([_row(instance) for instance in self._many.decode(body).instances])
+            return Decoded([*map(self._row, self._many.decode(body).instances)])
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             batch = self._validate(self.batch, body, _PLACE_IN_BATCH)
             instances: list[BaseModel] = batch.instances  # type: ignore[attr-defined]
@@ -138,7 +138,7 @@ class Inputs:
         return Fault(field, FIELD_REASONS.get(error["type"], "type"))
 
 
-def _row(instance: Any) -> Row:  # noqa: ANN401 a generated struct
+def _row_of_struct(instance: Any) -> Row:  # noqa: ANN401 a generated struct
     return _with_nan(msgspec.structs.astuple(instance))
 
 
