@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.fiddler import ORGANISATION, TOKEN, Fiddler, running_fiddler
 from tests.support.machine import require
+from tests.support.publisher import require_client
 from tests.support.stack import Stack
 from tests.support.wait import eventually
 from tools.stack import native, setup
@@ -20,11 +22,23 @@ from tools.stack.supervisor import Supervisor, started_by
 JOBS = {service.name for service in SERVICES}
 
 
+@pytest.fixture(name="fiddler", scope="module")
+def _fiddler() -> Iterator[Fiddler]:
+    with running_fiddler() as fiddler:
+        yield fiddler
+
+
 @pytest.fixture(name="stack", scope="module")
-def _stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def _stack(tmp_path_factory: pytest.TempPathFactory, fiddler: Fiddler) -> Iterator[Stack]:
     require("prometheus")
     require("alertmanager")
-    stack = Stack(tmp_path_factory.mktemp("native"))
+    require_client()
+    stack = Stack(
+        tmp_path_factory.mktemp("native"),
+        FIDDLER_URL=fiddler.url,
+        FIDDLER_ORG_ID=ORGANISATION,
+        FIDDLER_AUTH_TOKEN=TOKEN,
+    )
     up = stack.task("up")
     assert up.returncode == 0, up.stdout + up.stderr
     yield stack
@@ -66,6 +80,16 @@ def test_prometheus_reaches_every_job(stack: Stack) -> None:
 
     found = httpx.get(stack.settings.url("PROMETHEUS_PORT", "/api/v1/alertmanagers")).json()
     assert len(found["data"]["activeAlertmanagers"]) == 1
+
+
+def test_predictions_arrive_at_fiddler(stack: Stack, fiddler: Fiddler) -> None:
+    """The whole way: locust, model, spool, publisher, Fiddler's own client, a stand-in for it."""
+    assert stack.settings.with_fiddler
+
+    eventually(lambda: len(fiddler.store.all_events()) >= 100, "100 predictions at Fiddler")
+
+    assert fiddler.store.counts["orphans"] == 0
+    assert [len(rows) for rows in fiddler.store.datasets.values()] == [1]
 
 
 @pytest.mark.parametrize(

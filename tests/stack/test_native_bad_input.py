@@ -32,7 +32,8 @@ def test_a_port_in_use_is_named(stack: Stack, variable: str) -> None:
     port = stack.settings.ports[variable]
     name = variable.partition("_")[0].lower()
     with socket.create_server(("127.0.0.1", port)):
-        said = _refusal(stack)
+        # The publisher is only where there is a Fiddler.
+        said = _refusal(stack, FIDDLER_URL="http://127.0.0.1:1")
 
     assert said == (
         f"up: port {port}, for {name}, is in use: stop what uses it, or set {variable} in .env"

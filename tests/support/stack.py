@@ -27,6 +27,7 @@ class Stack:
                 "STACK_VAR": str(directory / "var"),
                 # What a .env of this checkout may say otherwise.
                 **dict.fromkeys(("MODEL_BUNDLE", "LOCUST_HOST", "SLACK_WEBHOOK_FILE"), ""),
+                **dict.fromkeys(("FIDDLER_URL", "FIDDLER_ORG_ID", "FIDDLER_AUTH_TOKEN"), ""),
                 "GF_SECURITY_ADMIN_PASSWORD": "",
                 "GRAFANA_BINARY": str(_grafana(directory)),
                 **{name: str(port) for name, port in zip(PORTS, sorted(ports), strict=True)},
