@@ -197,6 +197,24 @@ def test_counter_that_starts_again_loses_nothing(tmp_path: Path) -> None:
     )
 
 
+def test_restart_that_overtakes_itself_is_seen(tmp_path: Path) -> None:
+    """A young pod restarts, and within the minute counts more than before: nothing is lost."""
+    # 0, 4, 8, 12 and again 4, 8, 12, 16: a minute after 12 it is at 16.
+    restarted = np.concatenate([4 * np.arange(4.0), 4 * np.arange(1, 38)])
+    labels = SIGNAL | {"bin": "00"}
+    process = {"job": "model", "model": "wine", "version": "a", "instance": "0"}
+
+    check(
+        tmp_path,
+        "15s",
+        [
+            series("model_feature_bin_total", labels | {"instance": "0"}, restarted),
+            series("model_predictions_total", process, restarted),
+        ],
+        [equals("model_feature:rows:1h", SIGNAL, 4 * 39, 10)],
+    )
+
+
 def test_replica_that_goes_and_replica_that_comes_are_counted(tmp_path: Path) -> None:
     """Rows of a pod that left stay in the window; a new one counts from its first scrape."""
     leaves, comes = 5 * np.arange(161.0), 1000 + 2 * np.arange(161.0)
