@@ -1,6 +1,6 @@
 """Measure this service against its ceiling, the original and its peers: python -m tools.bench.
 
-Groups: serving, scaling, batch, monitoring, scrape, ids, start, counts; all, which is the default.
+Groups: serving, latency, scaling, batch, monitoring, scrape, ids, start, counts; or all of them.
 """
 
 import argparse
@@ -11,13 +11,24 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tools.bench.bench import Bench, prepared
-from tools.bench.groups import batch, counts, ids, monitoring, scaling, scrape, serving, start
+from tools.bench.groups import (
+    batch,
+    counts,
+    ids,
+    latency,
+    monitoring,
+    scaling,
+    scrape,
+    serving,
+    start,
+)
 from tools.bench.machine import BenchError, describe, load
 from tools.bench.peers.catalogue import PEERS
 from tools.bench.report import Section, markdown, replace_between_markers
 
 _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "serving": serving.measure,
+    "latency": latency.measure,
     "scaling": scaling.measure,
     "batch": batch.measure,
     "monitoring": monitoring.measure,

@@ -36,6 +36,8 @@ class Server:
     prediction: Callable[[Any], float] = lambda answer: float(answer["quality"])
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    # It may work when nobody asks, and must not while others are measured.
+    restless: bool = False
 
     @property
     def url(self) -> str:
@@ -62,6 +64,20 @@ class Running:
     server: Server
     pid: int
     seconds_to_ready: float
+
+    def sleep(self) -> None:
+        """Stop its processes, if it is one that polls when nobody asks."""
+        if self.server.restless:
+            os.killpg(self.pid, signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run while the block does."""
+        os.killpg(self.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.sleep()
 
 
 @contextmanager
@@ -106,6 +122,9 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path, row: Ro
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End the server and everything it started."""
     process.terminate()
+    # A stopped one would not hear it.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
     with suppress(ProcessLookupError):

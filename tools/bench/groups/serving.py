@@ -10,48 +10,25 @@ from tools.bench.bench import Bench
 from tools.bench.machine import BenchError, load, pinned, require_wrk
 from tools.bench.peers import catalogue
 from tools.bench.report import Goal, Section, at_least, at_most, number_text
-from tools.bench.servers import Server
-from tools.bench.steady import quantile, steady
+from tools.bench.servers import Running, Server
 from tools.bench.wrk import CONNECTIONS, Answered, wrk
-
-_LONE_RATE = 100.0
 
 Rounds = Mapping[str, Sequence[Answered]]
 
 
 def measure(bench: Bench) -> Section:
-    """Measure goals 1, 2, 3 (throughput) and 6."""
+    """Measure the throughput of goals 1, 2 and 3."""
     require_wrk()
     notes = [catalogue.LEFT_OUT]
     with ExitStack() as stack, pinned({bench.cores.loader}):
         servers = _started([*_own(bench), *_peers(bench, notes)], bench, stack, notes)
         rounds, loads = _ask_in_turn(bench, servers)
-        half = {
-            server.name: bench.request(server)
-            for server in servers
-            if server.name in (ours.MONITORED, catalogue.ORIGINAL)
-        }
-        steadily = {
-            name: [steady(asked, _rate(rounds, name) / 2, bench.seconds) for _ in rounds[name]]
-            for name, asked in half.items()
-        }
-        alone = [
-            steady(half[ours.MONITORED], _LONE_RATE, bench.seconds, connections=1)
-            for _ in range(bench.rounds)
-        ]
     notes.append(f"Load average of the machine meanwhile: {min(loads):.1f} to {max(loads):.1f}.")
     return Section(
         f"One core, one row per request, {CONNECTIONS} connections,"
         f" median of {bench.rounds} rounds of {bench.seconds} s",
         _table(rounds),
-        [
-            *_throughput_goals(rounds),
-            _latency_goal(
-                quantile(steadily[ours.MONITORED], 0.99),
-                quantile(steadily[catalogue.ORIGINAL], 0.5),
-            ),
-            at_most("6", "a lone request's p50", quantile(alone, 0.5) * 1e3, 1, " ms"),
-        ],
+        _goals(rounds),
         notes,
     )
 
@@ -79,13 +56,13 @@ def _peers(bench: Bench, notes: list[str]) -> list[Server]:
 
 def _started(
     servers: Sequence[Server], bench: Bench, stack: ExitStack, notes: list[str]
-) -> list[Server]:
+) -> list[Running]:
     """Start all, leaving out peers that do not start or that predict something else."""
     started = []
     right = None
     for server in servers:
         try:
-            stack.enter_context(bench.running(server))
+            running = stack.enter_context(bench.running(server))
         except BenchError as error:
             notes.append(f"Left out: {error}.")
             continue
@@ -93,23 +70,25 @@ def _started(
         right = right or predicted
         if predicted != right and server.name != ours.CEILING:
             notes.append(f"Left out: {server.name} predicts {predicted}, not {right}.")
-            continue
-        started.append(server)
+        else:
+            wrk(bench.request(server), 1)
+            started.append(running)
+        running.sleep()
     return started
 
 
 def _ask_in_turn(
-    bench: Bench, servers: Sequence[Server]
+    bench: Bench, servers: Sequence[Running]
 ) -> tuple[dict[str, list[Answered]], list[float]]:
     """Return each server's rounds, one after the other in every round; and the loads."""
-    rounds: dict[str, list[Answered]] = {server.name: [] for server in servers}
+    rounds: dict[str, list[Answered]] = {each.server.name: [] for each in servers}
     loads = []
-    for server in servers:
-        wrk(bench.request(server), 1)
     for number in range(bench.rounds):
-        for server in servers:
-            print(f"bench: round {number + 1}: {server.name}", file=sys.stderr)
-            rounds[server.name].append(wrk(bench.request(server), bench.seconds))
+        for each in servers:
+            print(f"bench: round {number + 1}: {each.server.name}", file=sys.stderr)
+            with each.awake():
+                answered = wrk(bench.request(each.server), bench.seconds)
+            rounds[each.server.name].append(answered)
         loads.append(load())
     return rounds, loads
 
@@ -124,7 +103,7 @@ def ratio(rounds: Rounds, one: str, other: str) -> float:
     return median(mine.rate / theirs.rate for mine, theirs in pairs)
 
 
-def _throughput_goals(rounds: Rounds) -> list[Goal]:
+def _goals(rounds: Rounds) -> list[Goal]:
     own = (ours.MONITORED, ours.PLAIN, ours.UNMONITORED, ours.CEILING)
     originals = (catalogue.ORIGINAL, catalogue.ORIGINAL_WITH_EXTRAS)
     peers = [name for name in rounds if name not in own + originals]
@@ -143,15 +122,6 @@ def _throughput_goals(rounds: Rounds) -> list[Goal]:
         faster = ratio(rounds, ours.MONITORED, fastest)
         goals.insert(1, at_least("1", f"× the fastest peer ({fastest})", faster, 15, "×"))
     return goals
-
-
-def _latency_goal(p99: float, original: float) -> Goal:
-    return Goal(
-        "1",
-        "p99 at half the load < the original's p50 at half of its own",
-        f"{number_text(p99 * 1e3)} ms < {number_text(original * 1e3)} ms",
-        p99 < original,
-    )
 
 
 def _table(rounds: Rounds) -> list[list[str]]:

@@ -105,6 +105,7 @@ def _mlserver(python: Path, bench: Bench) -> Iterator[Server]:
             _mlserver_body,
             lambda answer: float(answer["outputs"][0]["data"][0]),
             _model(bench),
+            restless=True,
         )
 
 
@@ -128,6 +129,7 @@ def _bentoml(python: Path, bench: Bench) -> Iterator[Server]:
             body=lambda row: {"rows": [[*row.values()]]},
             prediction=lambda answer: float(answer[0]),
             environment=_model(bench) | home,
+            restless=True,
         )
 
 
@@ -140,6 +142,7 @@ def _litserve(python: Path, bench: Bench) -> Iterator[Server]:
             port,
             body=lambda row: {"row": [*row.values()]},
             environment=_model(bench),
+            restless=True,
         )
 
 

@@ -1,0 +1,71 @@
+"""How long an answer takes: at half of what a server can do, and to a lone request at rest."""
+
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.bench import ours
+from tools.bench.bench import Bench
+from tools.bench.machine import pinned, require_wrk
+from tools.bench.peers import catalogue
+from tools.bench.report import Goal, Section, at_most, number_text
+from tools.bench.steady import quantile, steady
+from tools.bench.wrk import wrk
+
+Floats = NDArray[np.float64]
+
+_LONE_RATE = 100.0
+
+
+def measure(bench: Bench) -> Section:
+    """Measure the latency of goal 1, and goal 6."""
+    require_wrk()
+    servers = ours.monitored(bench), catalogue.original(bench)
+    own, original = map(bench.request, servers)
+    with (
+        bench.running(servers[0]),
+        bench.running(servers[1]),
+        pinned({bench.cores.loader}),
+    ):
+        half = [
+            median(wrk(each, bench.seconds).rate for _ in range(bench.rounds)) / 2
+            for each in (own, original)
+        ]
+        rounds = [
+            (
+                steady(own, half[0], bench.seconds),
+                steady(original, half[1], bench.seconds),
+                steady(own, _LONE_RATE, bench.seconds, connections=1),
+            )
+            for _ in range(bench.rounds)
+        ]
+    mine, theirs, lone = zip(*rounds, strict=True)
+    return Section(
+        "Latency in ms, requests leaving at a constant rate",
+        [
+            ["", "requests/s", "p50", "p99"],
+            *(
+                [name, number_text(rate), _milliseconds(of, 0.5), _milliseconds(of, 0.99)]
+                for name, rate, of in (
+                    ("half of what this service can do", half[0], mine),
+                    ("half of what the original can do", half[1], theirs),
+                    ("lone requests to this service", _LONE_RATE, lone),
+                )
+            ),
+        ],
+        [
+            Goal(
+                "1",
+                "p99 at half the load < the original's p50 at half of its own",
+                f"{_milliseconds(mine, 0.99)} ms < {_milliseconds(theirs, 0.5)} ms",
+                quantile(mine, 0.99) < quantile(theirs, 0.5),
+            ),
+            at_most("6", "a lone request's p50", quantile(lone, 0.5) * 1e3, 1, " ms"),
+        ],
+    )
+
+
+def _milliseconds(latencies: Sequence[Floats], share: float) -> str:
+    return number_text(quantile(latencies, share) * 1e3)
