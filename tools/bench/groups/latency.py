@@ -22,11 +22,12 @@ _LONE_RATE = 100.0
 def measure(bench: Bench) -> Section:
     """Measure the latency of goal 1, and goal 6."""
     require_wrk()
-    servers = ours.monitored(bench), catalogue.original(bench)
-    own, original = map(bench.request, servers)
+    servers = ours.monitored(bench), catalogue.original(bench), ours.ceiling(bench)
+    own, original, constant = map(bench.request, servers)
     with (
         bench.running(servers[0]),
         bench.running(servers[1]),
+        bench.running(servers[2]),
         pinned({bench.cores.loader}),
     ):
         half = [
@@ -37,11 +38,12 @@ def measure(bench: Bench) -> Section:
             (
                 steady(own, half[0], bench.seconds),
                 steady(original, half[1], bench.seconds),
+                steady(constant, half[0], bench.seconds),
                 steady(own, _LONE_RATE, bench.seconds, connections=1),
             )
             for _ in range(bench.rounds)
         ]
-    mine, theirs, lone = zip(*rounds, strict=True)
+    mine, theirs, least, lone = zip(*rounds, strict=True)
     return Section(
         "Latency in ms, requests leaving at a constant rate",
         [
@@ -51,6 +53,7 @@ def measure(bench: Bench) -> Section:
                 for name, rate, of in (
                     ("half of what this service can do", half[0], mine),
                     ("half of what the original can do", half[1], theirs),
+                    ("the raw ASGI constant, as often as this service", half[0], least),
                     ("lone requests to this service", _LONE_RATE, lone),
                 )
             ),
