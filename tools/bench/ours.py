@@ -39,7 +39,8 @@ def unmonitored(bench: Bench) -> Server:
 
 def ceiling(bench: Bench) -> Server:
     """Return an application that does nothing, in the same server."""
-    return _gunicorn(CEILING, bench, "tools.bench.apps.constant:app")
+    constant = "tools.bench.apps.constant"
+    return _gunicorn(CEILING, bench, "--worker-class", f"{constant}.Worker", f"{constant}:app")
 
 
 def metrics_url(server: Server) -> str:
@@ -69,11 +70,11 @@ def _first_number(answer: Any) -> float:  # noqa: ANN401 any JSON
     return float(next(iter(answer.values())))
 
 
-def _gunicorn(name: str, bench: Bench, app: str) -> Server:
+def _gunicorn(name: str, bench: Bench, *arguments: str) -> Server:
     environment = _environment(bench, bench.bundle, 1)
     return Server(
         name,
-        [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", app],
+        [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", *arguments],
         int(environment["MODEL_PORT"]),
         environment=environment
         | {"PYTHONPATH": f"{ROOT}:{SERVICE}", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},

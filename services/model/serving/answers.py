@@ -9,6 +9,9 @@ from bundle.manifest import Manifest
 from serving.inputs import InvalidInputError, body_error
 from serving.predictor import Prediction
 
+# To a request that this service failed to answer.
+FAILED = b'{"detail":"Internal Server Error"}'
+
 
 class Answers:
     """Writes predictions; all but value and id is prepared once."""

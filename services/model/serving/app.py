@@ -3,13 +3,12 @@
 import logging
 
 import numpy as np
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp
 
 from bundle.load import load_bundle
 from bundle.manifest import PREDICTION, Manifest
 from serving.answers import Answers
-from serving.fast_path import FastPath
 from serving.feedback import Feedback
 from serving.feedback_metrics import FeedbackMetrics
 from serving.http_metrics import HttpSlots, RouteMetrics, instrument
@@ -17,6 +16,7 @@ from serving.inputs import Inputs
 from serving.metrics import ModelMetrics
 from serving.prediction_id import Signer
 from serving.predictor import Predictor
+from serving.protocol import FastPath
 from serving.routes import create_router
 from serving.routes.body import add_error_handlers
 from serving.service import Service
@@ -29,7 +29,7 @@ COUNTED_ROUTES = ("/predict", "/predict/batch", "/feedback")
 _DAY = 86_400
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
+def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; gunicorn calls this once in every worker."""
     settings = settings or read_settings()
     service = create_service(settings)
@@ -44,7 +44,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(create_router(service))
     log.info("ready", extra={"model": manifest.name, "version": manifest.version})
     http = HttpSlots(settings.metrics_dir, COUNTED_ROUTES)
-    return FastPath(app, service, RouteMetrics(http, "/predict"))
+    app.state.fast_path = FastPath(service, RouteMetrics(http, "/predict"))
+    return app
 
 
 def create_service(settings: Settings) -> Service:

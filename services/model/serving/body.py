@@ -2,7 +2,7 @@
 
 from starlette.types import Receive
 
-from serving.inputs import body_error
+from serving.inputs import InvalidInputError, body_error
 
 
 class ClientGoneError(Exception):
@@ -19,6 +19,11 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
             raise ClientGoneError
         body += message.get("body", b"")
         if len(body) > max_bytes:
-            raise body_error("too_large", f"The body is larger than {max_bytes} bytes", 413)
+            raise too_large(max_bytes)
         more = message.get("more_body", False)
     return body
+
+
+def too_large(max_bytes: int) -> InvalidInputError:
+    """Return the refusal of a body that exceeds its limit."""
+    return body_error("too_large", f"The body is larger than {max_bytes} bytes", 413)

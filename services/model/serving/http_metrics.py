@@ -4,6 +4,7 @@ The fast path does not pass through the library's middleware. It writes the same
 a scrape adds the two.
 """
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -43,26 +44,53 @@ def instrument(app: FastAPI) -> None:
 
 
 class RouteMetrics:
-    """The families of one route (POST), written by the route itself. Not for several threads."""
+    """The families of one route (POST), written by the route itself. Not for several threads.
+
+    What happens in one turn of the event loop is written at the next, in one go.
+    """
 
     def __init__(self, http: "HttpSlots", handler: str) -> None:
         self._http = http
-        self._series = {status: http.series[handler, status] for status in STATUSES}
+        self._series = {int(status[0]): http.series[handler, status] for status in STATUSES}
         self._inprogress = http.inprogress[handler]
+        self._entered = 0
+        self._finished: dict[int, list[tuple[float, int, int]]] = {
+            each: [] for each in self._series
+        }
+        self._is_due = False
 
     def start(self) -> None:
         """Count a request as in progress."""
-        self._http.gauges.increment(self._inprogress, 1)
+        self._entered += 1
+        if not self._is_due:
+            self._write_soon()
 
     def finish(self, status: int, seconds: float, received: int, sent: int) -> None:
         """Count a request that was in progress as answered; sizes in bytes."""
-        http, series = self._http, self._series[f"{status // 100}xx"]
-        http.gauges.increment(self._inprogress, -1)
-        http.counters.increment(series.requests, 1)
-        http.histograms.observe(series.duration, LATENCY_BOUNDS, seconds)
-        for summary, size in ((series.received, received), (series.sent, sent)):
-            http.summaries.increment(summary.start, 1)
-            http.summaries.increment(summary.start + 1, size)
+        self._entered -= 1
+        self._finished[status // 100].append((seconds, received, sent))
+        if not self._is_due:
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        self._is_due = True
+        asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        http = self._http
+        http.gauges.increment(self._inprogress, self._entered)
+        self._entered = 0
+        self._is_due = False
+        for status, requests in self._finished.items():
+            if requests:
+                series = self._series[status]
+                seconds, received, sent = zip(*requests, strict=True)
+                http.counters.increment(series.requests, len(requests))
+                http.histograms.observe_all(series.duration, LATENCY_BOUNDS, seconds)
+                for summary, sizes in ((series.received, received), (series.sent, sent)):
+                    http.summaries.increment(summary.start, len(sizes))
+                    http.summaries.increment(summary.start + 1, sum(sizes))
+                requests.clear()
 
 
 class _Series(NamedTuple):

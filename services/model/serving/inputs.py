@@ -94,7 +94,7 @@ class Inputs:
         nullable = any(feature.nullable for feature in manifest.features)
         self._row: Callable[[Any], Row] = _row_of_struct if nullable else msgspec.structs.astuple
 
-    def one(self, body: bytes) -> Decoded:
+    def one(self, body: bytes | bytearray) -> Decoded:
         """Return the one row of a body `{feature: value, …}`. Raises InvalidInputError."""
         try:
             return Decoded([self._row(self._one.decode(body))])
@@ -112,7 +112,7 @@ class Inputs:
             ignored = _ignored(batch) + sum(map(_ignored, instances))
             return Decoded([_row_of_model(instance) for instance in instances], ignored)
 
-    def _validate(self, model: type[BaseModel], body: bytes, place: int) -> BaseModel:
+    def _validate(self, model: type[BaseModel], body: bytes | bytearray, place: int) -> BaseModel:
         if not body.strip():
             raise body_error("empty", "The body is empty: send a JSON object")
         try:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 INFERENCE_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0)
 # One absurd value must not be so large that a float64 sum no longer notices ordinary ones.
 MAX_ABSOLUTE_Z = 1_000.0
+_MAX_UINT8 = 255
 
 
 class ModelMetrics:
@@ -58,9 +59,6 @@ class ModelMetrics:
         }
         bounds = _value_bounds(manifest)
         self._value_bounds, self._buckets = np.array(bounds), len(bounds) + 1
-        seen = manifest.reference[-1]
-        reach = MAX_ABSOLUTE_Z * seen.sigma
-        self._value_limits = (seen.mean - reach, seen.mean + reach)
         self._value = histograms.histogram(
             "model_prediction_value",
             "Predictions, in units of the target.",
@@ -79,12 +77,12 @@ class ModelMetrics:
     def record(self, rows: Floats, predictions: Floats, seconds: float) -> None:
         """Count one call of the estimator: rows (n, features), NaN where missing, and (n,)."""
         try:
-            # Of an absurd value, z may be infinite before it is cut: no reason to warn.
-            with np.errstate(over="ignore"):
-                self._counters.increment(self._predictions, len(rows))
-                self._signals.record(np.column_stack((rows, predictions)), self._counters)
-                self._observe_values(predictions)
-                self._histograms.observe(self._seconds, INFERENCE_BOUNDS, seconds)
+            self._counters.increment(self._predictions, len(rows))
+            values = np.empty((len(rows), rows.shape[1] + 1))
+            values[:, :-1], values[:, -1] = rows, predictions
+            ordinary = self._signals.record(values, self._counters)
+            self._observe_values(predictions, ordinary[:, -1].sum())
+            self._histograms.observe(self._seconds, INFERENCE_BOUNDS, seconds)
         except Exception:
             # The prediction still goes out.
             log.exception("a prediction was not counted")
@@ -99,12 +97,12 @@ class ModelMetrics:
         """Count what became of events that were to be spooled."""
         self._counters.increment(self._spooled[outcome], events)
 
-    def _observe_values(self, predictions: Floats) -> None:
+    def _observe_values(self, predictions: Floats, total: float) -> None:
         """Add predictions (n,) to their histogram."""
-        low, high = self._value_limits
-        values = np.minimum(np.maximum(predictions, low), high)
-        buckets = np.bincount(self._value_bounds.searchsorted(values), minlength=self._buckets)
-        self._histograms.add(self._value, np.concatenate((buckets, (values.sum(),))))
+        bins = self._value_bounds.searchsorted(predictions)
+        amounts = np.empty(self._buckets + 1)
+        amounts[:-1], amounts[-1] = np.bincount(bins, minlength=self._buckets), total
+        self._histograms.add(self._value, amounts)
 
 
 class _Signals:
@@ -120,31 +118,55 @@ class _Signals:
         self, references: tuple[Reference, ...], layout: Layout, labels: dict[str, str]
     ) -> None:
         self._mean = np.array([each.mean for each in references])
-        self._per_sigma = 1 / np.array([each.sigma for each in references])
+        sigma = np.array([each.sigma for each in references])
+        self._per_sigma = 1 / sigma
+        self._least = self._mean - MAX_ABSOLUTE_Z * sigma
+        self._most = self._mean + MAX_ABSOLUTE_Z * sigma
         self._nullable = any(each.bins[-1].bin == "missing" for each in references)
         width = max(len(each.edges) for each in references) + 2
-        self._edges = np.array([_edges(each, width) for each in references])
-        self._reach, self._reach_next = np.array(_differences(references, width), np.intp).T
-        self._none = np.zeros(len(references), np.intp)
+        # (width, k), so that a comparison runs along the signals of a row, as they lie in memory.
+        self._edges = np.array([_edges(each, width) for each in references]).T.copy()
+        self._reach, self._reach_next = np.array(_differences(references, width), np.intp).T.copy()
+        # What `_differences` refers to, in the order it says.
+        self._counts = np.zeros(self._edges.size + 2 * len(references) + 1, np.intp)
+        self._reached, self._present, self._missing, _ = np.split(
+            self._counts, self._edges.size + np.array([0, 1, 2]) * len(references)
+        )
+        self._amounts = np.empty(len(self._reach) + 3 * len(references))
+        self._rows, self._sums = np.split(self._amounts, [len(self._reach)])
         start = len(layout.keys)
         self._declare(references, layout, labels)
         self._slots = slice(start, len(layout.keys))
 
-    def record(self, values: Floats, counters: Slots) -> None:
-        """Count values (n, k), NaN where missing."""
-        z = (values - self._mean) * self._per_sigma
-        np.minimum(np.maximum(z, -MAX_ABSOLUTE_Z, out=z), MAX_ABSOLUTE_Z, out=z)
-        missing = self._none
+    def record(self, values: Floats, counters: Slots) -> Floats:
+        """Count values (n, k), NaN where missing; return them without absurd ones."""
+        ordinary = np.maximum(values, self._least)
+        np.minimum(ordinary, self._most, out=ordinary)
+        z = (ordinary - self._mean) * self._per_sigma
         if self._nullable:
             nan = np.isnan(values)
-            missing = nan.sum(axis=0)
+            np.add.reduce(nan, axis=0, dtype=np.intp, out=self._missing)
             z[nan] = 0.0
-        reached = np.add.reduce(values[:, :, None] >= self._edges, axis=0, dtype=np.intp)
-        counts = np.concatenate((reached.ravel(), len(values) - missing, missing, (0,)))
-        rows = counts[self._reach] - counts[self._reach_next]
-        positive = np.maximum(z, 0.0)
-        parts = np.array((positive, positive - z, z * z)).sum(axis=1)
-        counters.add(self._slots, np.concatenate((rows, parts.ravel())))
+        np.subtract(len(values), self._missing, out=self._present)
+        self._reached[:] = self._count_reached(values)
+        np.subtract(self._counts[self._reach], self._counts[self._reach_next], out=self._rows)
+        parts = np.empty((3, *z.shape))
+        positive, negative, squared = parts
+        np.maximum(z, 0.0, out=positive)
+        np.subtract(positive, z, out=negative)
+        np.multiply(z, z, out=squared)
+        np.add.reduce(parts, axis=1, out=self._sums.reshape(3, -1))
+        counters.add(self._slots, self._amounts)
+        return ordinary
+
+    def _count_reached(self, values: Floats) -> NDArray[np.intp]:
+        """Return (width·k,) how many of each signal's values (n, k) reach each of its edges."""
+        reached = (values[:, None, :] >= self._edges).view(np.uint8)
+        # Small counts add up faster in few bits.
+        counts: NDArray[np.intp] = np.add.reduce(
+            reached, axis=0, dtype=np.uint8 if len(values) <= _MAX_UINT8 else np.intp
+        )
+        return counts.ravel()
 
     @staticmethod
     def _declare(references: tuple[Reference, ...], layout: Layout, labels: dict[str, str]) -> None:
@@ -174,17 +196,19 @@ class _Signals:
 def _differences(references: tuple[Reference, ...], width: int) -> list[tuple[int, int]]:
     """Return the two counts whose difference each counter of rows is, in the order declared.
 
-    The counts, for k signals: of the values that reach each of k·width edges, of those present (k),
+    The counts, for k signals: of the values that reach each of width·k edges, of those present (k),
     of those missing (k), and a 0.
     """
-    present = len(references) * width
-    missing = present + len(references)
-    zero = missing + len(references)
+    signals = len(references)
+    present = width * signals
+    missing = present + signals
+    zero = missing + signals
     bins: list[tuple[int, int]] = []
     below, above = [], []
     for i, each in enumerate(references):
-        first, minimum, above_maximum = i * width, (i + 1) * width - 2, (i + 1) * width - 1
-        bins += pairwise([present + i, *range(first, first + len(each.edges)), zero])
+        reach = range(i, present, signals)
+        *_, minimum, above_maximum = reach
+        bins += pairwise([present + i, *reach[: len(each.edges)], zero])
         if each.bins[-1].bin == "missing":
             bins.append((missing + i, zero))
         below.append((present + i, minimum))

@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,19 @@ class Prediction(NamedTuple):
     id: str
 
 
+class Waiting(Protocol):
+    """What waits for a prediction: a future, or what behaves like one."""
+
+    def done(self) -> bool:
+        """Tell whether it waits no more."""
+
+    def set_result(self, result: Prediction | None, /) -> None:
+        """Receive the prediction, None where the estimator has no finite one."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Receive what the estimator raised."""
+
+
 class Predictor:
     """Predicts rows with one estimator; every prediction is signed, counted, and spooled if wanted.
 
@@ -51,16 +64,19 @@ class Predictor:
         self._signer = signer
         self._metrics = metrics
         self._spool = spool
-        self._waiting: list[tuple[Row, asyncio.Future[Prediction | None]]] = []
+        self._waiting: list[tuple[Row, Waiting]] = []
 
     async def one(self, row: Row) -> Prediction | None:
         """Return the prediction of one row, None where the estimator has no finite one."""
-        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Prediction | None] = asyncio.get_running_loop().create_future()
+        self.soon(row, waiting)
+        return await waiting
+
+    def soon(self, row: Row, waiting: Waiting) -> None:
+        """Predict one row, together with those that arrive meanwhile."""
         if not self._waiting:
-            loop.call_soon(self._gather, 1)
-        answer: asyncio.Future[Prediction | None] = loop.create_future()
-        self._waiting.append((row, answer))
-        return await answer
+            asyncio.get_running_loop().call_soon(self._gather, 1)
+        self._waiting.append((row, waiting))
 
     def many(self, rows: Sequence[Row]) -> list[Prediction | None]:
         """Return the predictions of rows, None where the estimator has no finite one."""

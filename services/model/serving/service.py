@@ -1,5 +1,6 @@
 """What one worker serves with: bytes in, bytes out, no HTTP."""
 
+import asyncio
 from dataclasses import dataclass
 
 from bundle.manifest import Manifest
@@ -7,7 +8,7 @@ from serving.answers import Answers
 from serving.feedback import Feedback
 from serving.inputs import OTHER, Decoded, Fault, Inputs
 from serving.metrics import ModelMetrics
-from serving.predictor import Predictor
+from serving.predictor import Prediction, Predictor, Waiting
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,15 @@ class Service:
 
     async def predict(self, body: bytes) -> bytes:
         """Return the answer to one row. Raises InvalidInputError."""
+        waiting: asyncio.Future[Prediction | None] = asyncio.get_running_loop().create_future()
+        self.predict_soon(body, waiting)
+        return self.answers.one(await waiting)
+
+    def predict_soon(self, body: bytes | bytearray, waiting: Waiting) -> None:
+        """Predict one row together with those that arrive meanwhile. Raises InvalidInputError."""
         decoded = self.inputs.one(body)
         self._count_ignored(decoded)
-        return self.answers.one(await self.predictor.one(decoded.rows[0]))
+        self.predictor.soon(decoded.rows[0], waiting)
 
     def predict_batch(self, body: bytes) -> bytes:
         """Return the answer to `{"instances": [row, …]}`. Raises InvalidInputError."""

@@ -51,6 +51,18 @@ class Slots:
         self.increment(histogram.start + bisect_left(bounds, value), 1)
         self.increment(histogram.stop - 1, value)
 
+    def observe_all(
+        self, histogram: slice, bounds: Sequence[float], values: Sequence[float]
+    ) -> None:
+        """Add several values, at least one, to a histogram."""
+        first, last = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
+        if first == last:
+            self.increment(histogram.start + first, len(values))
+        else:
+            for value in values:
+                self.increment(histogram.start + bisect_left(bounds, value), 1)
+        self.increment(histogram.stop - 1, sum(values))
+
 
 @dataclass
 class Layout:

@@ -10,6 +10,7 @@ from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
 from bundle.load import BundleError
+from serving.protocol import Protocol
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -17,7 +18,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": Protocol,
         "ws": "none",
         "access_log": False,
         "server_header": False,

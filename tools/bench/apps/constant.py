@@ -1,6 +1,10 @@
 """The ceiling: an ASGI application that reads the body and answers the same bytes every time."""
 
+from typing import Any, ClassVar
+
 from starlette.types import Receive, Scope, Send
+
+from serving import worker
 
 _ANSWER = (
     b'{"quality":5.123456789012345,"prediction_id":"'
@@ -21,3 +25,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         pass
     await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
     await send({"type": "http.response.body", "body": _ANSWER})
+
+
+class Worker(worker.Worker):
+    """The service's worker with uvicorn's own protocol."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {**worker.Worker.CONFIG_KWARGS, "http": "httptools"}

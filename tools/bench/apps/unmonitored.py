@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.applications import Starlette
 
 from bundle.load import load_bundle
 from serving.app import create_service
-from serving.fast_path import FastPath
 from serving.inputs import Fault
 from serving.prediction_id import Signer
 from serving.predictor import Predictor
+from serving.protocol import FastPath
 from serving.settings import read_settings, split_keys
 
 Floats = NDArray[np.float64]
@@ -35,8 +35,8 @@ class NoMetrics:
         """Count no answer."""
 
 
-def create_app() -> ASGIApp:
-    """Return the fast path alone, with ids but without metrics."""
+def create_app() -> Starlette:
+    """Return an application that only the fast path serves, with ids but without metrics."""
     settings = read_settings()
     bundle = load_bundle(settings.bundle)
     nothing: Any = NoMetrics()
@@ -46,11 +46,6 @@ def create_app() -> ASGIApp:
         metrics=nothing,
         predictor=Predictor(bundle.estimator, signer, nothing),
     )
-    return FastPath(_nothing_else, service, nothing)
-
-
-async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
-        await receive()
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body"})
+    app = Starlette()
+    app.state.fast_path = FastPath(service, nothing)
+    return app

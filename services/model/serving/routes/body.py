@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field
 
-from serving.answers import refusal
+from serving.answers import FAILED, refusal
 from serving.body import ClientGoneError
 from serving.http_metrics import CLIENT_CLOSED_REQUEST
 from serving.inputs import InvalidInputError
@@ -33,7 +33,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def add_error_handlers(app: FastAPI, metrics: ModelMetrics) -> None:
-    """Answer refused inputs, and count why they were refused."""
+    """Answer refused inputs, count why they were refused, and answer failures."""
 
     async def refuse(_: Request, error: Exception) -> Response:
         assert isinstance(error, InvalidInputError)  # noqa: S101 for the type checker
@@ -43,5 +43,9 @@ def add_error_handlers(app: FastAPI, metrics: ModelMetrics) -> None:
     async def gone(_: Request, __: Exception) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
+    async def fail(_: Request, __: Exception) -> Response:
+        return Response(FAILED, 500, media_type="application/json")
+
     app.add_exception_handler(InvalidInputError, refuse)
     app.add_exception_handler(ClientGoneError, gone)
+    app.add_exception_handler(Exception, fail)

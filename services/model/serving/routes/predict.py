@@ -24,7 +24,7 @@ def add_predict(router: APIRouter, service: Service) -> None:
         openapi_extra=_body(service.inputs.instance),
     )
     async def predict(request: Request) -> Response:
-        # Documents the route: the fast path in front of FastAPI serves it.
+        # Documents the route, and serves what the fast path (protocol.py) leaves to it.
         body = await read_body(request.receive, service.max_body_bytes)
         return Response(await service.predict(body), media_type="application/json")
 
