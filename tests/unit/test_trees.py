@@ -135,3 +135,15 @@ def test_what_cannot_be_compiled_is_refused(estimator: Any, reason: str) -> None
 
     with pytest.raises(NotCompilableError, match=reason):
         compile_trees(estimator.fit(rows, np.abs(target)))
+
+
+def test_rows_are_predicted_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them a block takes."""
+    rows, target = _data(3, missing=0.1)
+    booster = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(rows, target)
+    whole = booster.predict(rows)
+
+    for block in (1, 7, 499, 500):
+        tables = compile_trees(booster)
+        monkeypatch.setattr(tables, "_block", block)
+        np.testing.assert_array_equal(tables.predict(rows), whole)

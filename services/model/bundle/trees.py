@@ -19,8 +19,11 @@ Words = NDArray[np.uint32] | NDArray[np.uint64]
 # Multiplying the lowest bit by a de Bruijn sequence leaves its number in the upper bits.
 DE_BRUIJN = {32: 0x077CB531, 64: 0x03F79D71B4CB0A89}
 
-# Up to this many rows, the number of NumPy calls is what counts; measured: the lines cross at 16.
+# Up to so many rows all thresholds are compared at once, instead of a search in each feature's:
+# that costs a call per feature.
 _FEW = 16
+# Rows are predicted in blocks, so that a wide model's intermediate values do not fill the memory.
+_BLOCK_BYTES = 1 << 22
 
 
 @dataclass
@@ -42,54 +45,56 @@ class TreeTables:
     scale: Floats
 
     def __post_init__(self) -> None:
-        bits = self.reachable.dtype.itemsize * 8
         word = self.reachable.dtype.type
+        bits = self.reachable.dtype.itemsize * 8
+        features, self._trees = len(self.thresholds), self.reachable.shape[1]
         self._multiplier = word(DE_BRUIJN[bits])
         self._shift = word(bits - (bits.bit_length() - 1))
-        self._first_leaf = np.arange(self.reachable.shape[1]) * bits
+        self._first_leaf = np.arange(self._trees)[:, None] * bits
+        # (m, _FEW·k): what a few rows, one after the other, are compared with.
+        self._repeated = np.tile(self.thresholds.T, _FEW)
+        self._count = np.min_scalar_type(self.thresholds.shape[1])
+        row_bytes = features * self._trees * self.reachable.dtype.itemsize
+        self._block = max(1, _BLOCK_BYTES // row_bytes)
 
     def predict(self, X: Floats) -> Floats:  # noqa: N803 as scikit-learn names it
         """Return the predictions (n,) of rows (n, k), NaN where missing."""
-        scaled = (X - self.mean) / self.scale
-        exceeded, reachable = (
-            (self._exceeded_by_few, self._reachable_by_few)
-            if len(X) <= _FEW
-            else (self._exceeded_by_many, self._reachable_by_many)
-        )
-        row = self.first + exceeded(scaled)
+        if len(X) <= self._block:
+            return self._predict(X)
+        starts = range(0, len(X), self._block)
+        return np.concatenate([self._predict(X[i : i + self._block]) for i in starts])
+
+    def _predict(self, rows: Floats) -> Floats:
+        scaled = (rows - self.mean) / self.scale
+        few = len(rows) <= _FEW
+        row = self.first + (self._exceeded_by_few(scaled) if few else self._exceeded(scaled))
         missing = np.isnan(scaled)
         if missing.any():
             row = np.where(missing, self.missing, row)
-        left = reachable(row)
-        lowest = left & -left
-        leaf = ((lowest * self._multiplier) >> self._shift).astype(np.intp)
-        values = self.leaves[leaf + self._first_leaf]
-        values[:, 0] += self.baseline
-        # One after the other, as the estimator adds them: the same bits come out.
-        return np.add.accumulate(values, axis=1)[:, -1]
+        left = np.bitwise_and.reduce(self.reachable.take(row.T, axis=0), axis=0)
+        leaf = -left
+        leaf &= left
+        leaf *= self._multiplier
+        leaf >>= self._shift
+        place = leaf.T.astype(np.intp, order="C")
+        place += self._first_leaf
+        values = self.leaves.take(place)
+        values[0] += self.baseline
+        # Tree after tree, as the estimator adds them: the same bits come out. NumPy's sum of one
+        # row's values would be pairwise; of several rows', side by side in memory, it is not.
+        total: Floats = np.add.reduce(values, axis=0) if len(rows) > 1 else values.cumsum()[-1:]
+        return total
 
-    def _exceeded_by_few(self, scaled: Floats) -> NDArray[np.intp]:
-        """Return how many thresholds each value exceeds, in few calls of NumPy."""
-        counts: NDArray[np.intp] = (self.thresholds < scaled[:, :, None]).sum(axis=2)
-        return counts
-
-    def _exceeded_by_many(self, scaled: Floats) -> NDArray[np.intp]:
-        """Return the same, in few operations a row."""
+    def _exceeded(self, scaled: Floats) -> NDArray[np.intp]:
+        """Return (n, k) how many of its feature's thresholds each value exceeds."""
         columns = zip(self.thresholds, scaled.T, strict=True)
         return np.column_stack([column.searchsorted(values) for column, values in columns])
 
-    def _reachable_by_few(self, row: NDArray[np.intp]) -> Words:
-        """Return the leaves (n, t) that every feature's table row (n, k) leaves reachable."""
-        left: Words = np.bitwise_and.reduce(self.reachable[row], axis=1)
-        return left
-
-    def _reachable_by_many(self, row: NDArray[np.intp]) -> Words:
-        """Return the same, without holding (n, k, t) words at once."""
-        first, *others = row.T
-        left: Words = self.reachable.take(first, axis=0)
-        for other in others:
-            left &= self.reachable.take(other, axis=0)
-        return left
+    def _exceeded_by_few(self, scaled: Floats) -> NDArray[np.intp]:
+        """Return the same for few rows."""
+        exceeds = self._repeated[:, : scaled.size] < scaled.ravel()
+        counts: NDArray[np.intp] = np.add.reduce(exceeds.view(np.uint8), axis=0, dtype=self._count)
+        return counts.reshape(scaled.shape)
 
     def to_bytes(self) -> bytes:
         """Return the arrays, one after the other, in NumPy's format."""
