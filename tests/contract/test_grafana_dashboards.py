@@ -26,6 +26,7 @@ from tests.support.grafana import (
     variable_queries,
 )
 from tests.support.machine import require
+from tests.support.promtool import RULES
 
 STEMS = [path.stem for path in dashboard_files()]
 PANELS = [
@@ -33,6 +34,12 @@ PANELS = [
     for stem in STEMS
     for panel in panels(dashboard(stem))
     if panel["type"] != "row"
+]
+# What only the publisher can tell.
+EXPORT = [
+    panel
+    for panel in panels(dashboard("service"))
+    if any("publisher_" in target["expr"] for target in panel.get("targets", ()))
 ]
 QUERIES = panel_queries() + annotation_queries() + variable_queries()
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
@@ -202,6 +209,7 @@ def test_tables_ask_once(panel: Json) -> None:
         ("service", "Latency of POST /predict", [0.3]),
         ("service", "Error budget burn rate", [6, 14.4]),
         ("service", "Latency budget burn rate", [6, 14.4]),
+        ("service", "Age of the oldest event that waits", [600]),
     ],
 )
 def test_thresholds_are_drawn(stem: str, title: str, values: list[float]) -> None:
@@ -211,6 +219,27 @@ def test_thresholds_are_drawn(stem: str, title: str, values: list[float]) -> Non
 
     assert [step["value"] for step in defaults["thresholds"]["steps"][1:]] == values
     assert defaults["custom"]["thresholdsStyle"]["mode"] == "dashed"
+
+
+def test_the_backlogs_line_is_the_alerts() -> None:
+    """The age at which the line is drawn is the one that PublisherBehind compares with."""
+    rules = yaml.safe_load((RULES / "publisher.yml").read_text("utf-8"))["groups"][0]["rules"]
+    [compared] = {
+        float(found)
+        for rule in rules
+        for found in re.findall(r"publisher_backlog_age_seconds\) > (\d+)", rule["expr"])
+    }
+    [panel] = [each for each in EXPORT if "publisher_backlog_age_seconds" in str(each["targets"])]
+
+    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == compared
+
+
+def test_panels_say_that_there_is_no_publisher() -> None:
+    """It is optional: without it, its panels name what is missing instead of "No data"."""
+    said = {panel["title"]: panel["fieldConfig"]["defaults"].get("noValue") for panel in EXPORT}
+
+    assert len(said) >= 6
+    assert set(said.values()) == {"No publisher"}
 
 
 @on_each_query
