@@ -1,5 +1,6 @@
 """The running programs of the service tier."""
 
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,9 +11,12 @@ import httpx
 import pytest
 import yaml
 
+from tests.support.fiddler import running_fiddler
 from tests.support.locust import locust
+from tests.support.machine import free_port
 from tests.support.model import Model, running_model
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
+from tests.support.publisher import publishing
 from wine_quality.data import TARGET, Row, rows, split
 
 # A "minute" of the recording rules: short, and still several scrapes long on a busy machine.
@@ -63,19 +67,22 @@ def live_prometheus(
 ) -> Iterator[str]:
     """Yield the URL of a Prometheus that records every series of a model under steady traffic.
 
-    It scrapes a locust as well, and has one alert that always fires.
+    It scrapes a locust as well, and a publisher where its client is installed, and has one alert
+    that always fires.
     """
     directory = tmp_path_factory.mktemp("live")
     rules = hurried(RULES, directory / "rules", MINUTE_SECONDS)
     (rules / "always.yml").write_text(yaml.safe_dump(ALWAYS), "utf-8")
     with (
-        running_model(wine_bundle, directory) as model,
+        running_model(wine_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")) as model,
         locust(directory / "locust.log", host=model.url, headless=True, users=1) as client,
+        _export(directory) as publishers,
         running_prometheus(
             directory,
             {
                 "model": [model.metrics_url],
                 "locust": [f"http://127.0.0.1:{client.metrics_port}/metrics"],
+                "publisher": publishers,
             },
             rules,
         ) as prometheus,
@@ -105,6 +112,22 @@ def model(start_model: StartModel) -> Iterator[Model]:
 def without_target(row: Row) -> Row:
     """Return a row's features."""
     return {name: value for name, value in row.items() if name != TARGET}
+
+
+@contextmanager
+def _export(directory: Path) -> Iterator[list[str]]:
+    """Publish the spool to a stand-in for Fiddler; yield what to scrape, nothing without client."""
+    if importlib.util.find_spec("fiddler") is None:
+        yield []
+        return
+    port = str(free_port())
+    settings = {"PUBLISHER_METRICS_PORT": port, "PUBLISHER_POLL_SECONDS": "0.5"}
+    log = directory / "publisher.log"
+    with (
+        running_fiddler() as fiddler,
+        publishing(directory / "spool", fiddler.url, log, **settings),
+    ):
+        yield [f"127.0.0.1:{port}"]
 
 
 @contextmanager
