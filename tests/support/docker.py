@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ PORTS = (
     "GRAFANA_PORT",
     "LOCUST_PORT",
     "LOCUST_METRICS_PORT",
+    "PUBLISHER_METRICS_PORT",
 )
+OURS = {"model", "locust", "publisher"}
 # As compose.yaml mounts it.
 METRICS_TMPFS = {"/run/model-metrics": "uid=10001,gid=10001,mode=0700,size=64m"}
 HARDENED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
@@ -55,6 +58,28 @@ def built(service: str) -> str:
     return f"ml-monitoring/{service}:{TAG}"
 
 
+def chosen(**variables: str) -> list[str]:
+    """Return the services that a plain `docker compose up` starts, given these variables."""
+    return _compose(["config", "--services"], {**_environment(), **variables}).split()
+
+
+@cache
+def bridge_address() -> str:
+    """Return this machine's address that every container reaches, or skip the test.
+
+    An engine in a virtual machine has its bridge there.
+    """
+    template = "{{(index .IPAM.Config 0).Gateway}}"
+    address = docker("network", "inspect", "--format", template, "bridge")
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            refuse = pytest.fail if os.environ.get("REQUIRE_ALL") == "1" else pytest.skip
+            refuse(f"the engine's bridge ({address}) is not on this machine")
+    return address
+
+
 @cache
 def to_be_had(image: str) -> bool:
     """Tell whether an image is here or can be pulled."""
@@ -77,6 +102,18 @@ def container(image: str, *ports: int, **options: Any) -> DockerContainer:  # no
 def url(started: DockerContainer, port: int, path: str = "") -> str:
     """Return the address of a started container's port."""
     return f"http://127.0.0.1:{started.get_exposed_port(port)}{path}"
+
+
+def assert_locked_up(known: dict[str, Any]) -> None:
+    """Fail where a container is not healthy, or may do more than compose.yaml should let it."""
+    host = known["HostConfig"]
+    published = [binding for each in host["PortBindings"].values() for binding in each]
+    assert known["State"]["Health"]["Status"] == "healthy"
+    assert known["Config"]["User"].partition(":")[0] not in ("", "0", "root")
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["Memory"] > 0
+    assert {binding["HostIp"] for binding in published} == {"127.0.0.1"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +155,7 @@ class Stack:
 @contextmanager
 def composed(*services: str, **variables: str) -> Iterator[Stack]:
     """Start services of compose.yaml on free ports, wait until all are healthy, and remove them."""
-    for service in {"model", "locust"} & {*services}:
+    for service in OURS & {*services}:
         built(service)
     project = f"ml-monitoring-test-{secrets.token_hex(4)}"
     stack = Stack(project, {**_environment(), **variables}, services)

@@ -333,9 +333,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, fiddler: "Fiddler", port: int) -> None:
+    def __init__(self, fiddler: "Fiddler", host: str, port: int) -> None:
         self.fiddler = fiddler
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__((host, port), _Handler)
 
     def handle_error(self, *_: Any) -> None:  # noqa: ANN401 as the base class has it
         """Expect clients that are killed."""
@@ -344,7 +344,7 @@ class _Server(ThreadingHTTPServer):
 class Fiddler:
     """The stand-in, listening on a free port; `fault` decides what goes wrong."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.store = Store()
         self.token = TOKEN
         self.fault: Choose = never
@@ -352,13 +352,14 @@ class Fiddler:
         self.stalled = threading.Event()
         self.released = threading.Event()
         self._server: _Server | None = None
+        self.host = host
         self.port = port
         self.accept()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}:{self.port}"
 
     def accept(self) -> None:
         """Listen, on the same port as before."""
-        self._server = _Server(self, self.port)
+        self._server = _Server(self, self.host, self.port)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
 
@@ -375,9 +376,9 @@ class Fiddler:
 
 
 @contextmanager
-def running_fiddler() -> Iterator[Fiddler]:
+def running_fiddler(host: str = "127.0.0.1") -> Iterator[Fiddler]:
     """Run a stand-in for the length of the block."""
-    fiddler = Fiddler()
+    fiddler = Fiddler(host=host)
     try:
         yield fiddler
     finally:
