@@ -1,6 +1,7 @@
 """Measure this service against its ceiling, the original and its peers: python -m tools.bench.
 
-Groups: serving, latency, scaling, batch, monitoring, scrape, ids, start, counts; or all of them.
+Groups: serving, latency, scaling, batch, monitoring, scrape, ids, fiddler, start, counts; or all of
+them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from tools.bench.bench import Bench, prepared
 from tools.bench.groups import (
     batch,
     counts,
+    fiddler,
     ids,
     latency,
     monitoring,
@@ -34,6 +36,7 @@ _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "monitoring": monitoring.measure,
     "scrape": scrape.measure,
     "ids": ids.measure,
+    "fiddler": fiddler.measure,
     "start": start.measure,
     "counts": counts.measure,
 }

@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tools.stack.ports import free_port
 MONITORED = "this service, fully monitored"
 PLAIN = "this service, estimator not compiled"
 UNMONITORED = "this service, monitoring off"
+SPOOLING = "this service, every prediction spooled"
 CEILING = "raw ASGI constant, same worker"
 
 
@@ -30,6 +32,12 @@ def of_bundle(bench: Bench, bundle: Path, workers: int = 1) -> Server:
     """Return the service with another model."""
     name = f"this service, {bundle.name}"
     return _entrypoint(name, bench, bundle, workers)
+
+
+def spooling(bench: Bench, spool: Path) -> Server:
+    """Return the service as it is started where there is a Fiddler."""
+    server = _entrypoint(SPOOLING, bench, bench.bundle)
+    return replace(server, environment={**server.environment, "MODEL_SPOOL_DIR": str(spool)})
 
 
 def unmonitored(bench: Bench) -> Server:
