@@ -81,7 +81,7 @@ class ModelMetrics:
             values = np.empty((len(rows), rows.shape[1] + 1))
             values[:, :-1], values[:, -1] = rows, predictions
             ordinary = self._signals.record(values, self._counters)
-            self._observe_values(predictions, ordinary[:, -1].sum())
+            self._observe_values(predictions, np.add.reduce(ordinary[:, -1]))
             self._histograms.observe(self._seconds, INFERENCE_BOUNDS, seconds)
         except Exception:
             # The prediction still goes out.
@@ -133,7 +133,8 @@ class _Signals:
             self._counts, self._edges.size + np.array([0, 1, 2]) * len(references)
         )
         self._amounts = np.empty(len(self._reach) + 3 * len(references))
-        self._rows, self._sums = np.split(self._amounts, [len(self._reach)])
+        self._rows, sums = np.split(self._amounts, [len(self._reach)])
+        self._sums = sums.reshape(3, -1)
         start = len(layout.keys)
         self._declare(references, layout, labels)
         self._slots = slice(start, len(layout.keys))
@@ -143,11 +144,12 @@ class _Signals:
         ordinary = np.maximum(values, self._least)
         np.minimum(ordinary, self._most, out=ordinary)
         z = (ordinary - self._mean) * self._per_sigma
+        self._present[:] = len(values)
         if self._nullable:
             nan = np.isnan(values)
             np.add.reduce(nan, axis=0, dtype=np.intp, out=self._missing)
+            self._present -= self._missing
             z[nan] = 0.0
-        np.subtract(len(values), self._missing, out=self._present)
         self._reached[:] = self._count_reached(values)
         np.subtract(self._counts[self._reach], self._counts[self._reach_next], out=self._rows)
         parts = np.empty((3, *z.shape))
@@ -155,7 +157,7 @@ class _Signals:
         np.maximum(z, 0.0, out=positive)
         np.subtract(positive, z, out=negative)
         np.multiply(z, z, out=squared)
-        np.add.reduce(parts, axis=1, out=self._sums.reshape(3, -1))
+        np.add.reduce(parts, axis=1, out=self._sums)
         counters.add(self._slots, self._amounts)
         return ordinary
 
