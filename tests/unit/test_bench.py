@@ -1,15 +1,30 @@
 """The benchmark's own arithmetic, and that its reference notices a single wrong count."""
 
+import errno
 import json
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from bundle.manifest import PREDICTION, Manifest
+from tests.support.spool import lines
 from tools.bench.clock import microseconds
+from tools.bench.groups.fiddler import (
+    Mark,
+    Rates,
+    Speed,
+    Turns,
+    fill,
+    refusing,
+    require_client,
+    speed,
+)
 from tools.bench.groups.serving import ratio
 from tools.bench.machine import BenchError
 from tools.bench.reference import differences, expected
@@ -208,3 +223,61 @@ def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
         assert len(differences({k: v for k, v in wanted.items() if k != series}, wanted)) == 1
     other = ("model_feature_bin_total", frozenset({("feature", "ph"), ("bin", "98")}))
     assert len(differences({**wanted, other: 1.0}, wanted)) == 1
+
+
+def turns(*seconds: float) -> Turns:
+    """Return a round in which every request of a turn took the same."""
+    return Turns(*(np.full(100, each) for each in seconds))
+
+
+def test_a_round_with_a_spool_is_held_against_those_around_it() -> None:
+    """Both turns of each kind count."""
+    assert turns(0.002, 0.003, 0.002, 0.003).ratio == pytest.approx(1.5)
+    assert turns(0.002, 0.002, 0.002, 0.008).ratio == pytest.approx(4)
+    assert turns(0.002, 0.002, 0.004, 0.004).ratio == pytest.approx(1)
+
+
+def test_noise_is_what_differs_without_a_spool() -> None:
+    """What a spool costs is no noise."""
+    assert turns(0.002, 0.009, 0.002, 0.009).noise == 1
+    assert turns(0.002, 0.002, 0.003, 0.002).noise == pytest.approx(1.5)
+
+
+def test_spooling_costs_what_a_request_takes_longer() -> None:
+    """25 µs instead of 20 µs are 5 µs."""
+    assert Rates(off=50_000, on=40_000).cost == pytest.approx(5)
+    assert Rates(off=50_000, on=40_000).ratio == pytest.approx(0.8)
+
+
+def test_a_speed_is_of_what_arrived_between_two_marks() -> None:
+    """By the clock, and by the processor time that the publisher has had in between."""
+    assert speed(Mark(1_000, 10.0, 2.0), Mark(6_000, 11.0, 2.5)) == Speed(5_000, 10_000)
+
+
+def test_a_fiddler_that_is_down_refuses_connections() -> None:
+    """It does not let them wait."""
+    with refusing() as url, socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", urlsplit(url).port)) == errno.ECONNREFUSED
+
+
+def test_a_missing_client_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who uses Fiddler has it."""
+    monkeypatch.setattr("tools.bench.groups.fiddler.find_spec", lambda _: None)
+
+    with pytest.raises(BenchError, match=r"\./task deps:publisher"):
+        require_client()
+
+
+def test_a_filled_spool_has_a_label_for_every_other_prediction(
+    tmp_path: Path, wine: Manifest
+) -> None:
+    """Each behind its prediction, and none for two."""
+    fill(tmp_path / "spool", wine, ROWS, predictions=100)
+
+    events = lines(tmp_path / "spool")
+    ids = [event["prediction_id"] for event in events if "prediction_id" in event]
+    labelled = [event["label_of"] for event in events if "label_of" in event]
+    assert len({*ids}) == 100
+    assert labelled == ids[::2]
+    assert [*events[0]["features"]] == [*ROWS[0].values()]
+    assert "label_of" in events[16]

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.load import load_manifest
+from bundle.manifest import Manifest
 from serving.prediction_id import Signer
 from serving.spool import Label, Limits, Outcome, Prediction, Spool
 from tests.support.fiddler import ORGANISATION, TOKEN, Fiddler, running_fiddler
@@ -37,14 +38,15 @@ from tools.bench.bench import VAR, Bench
 from tools.bench.machine import BenchError, pinned, require_wrk
 from tools.bench.reference import parse
 from tools.bench.report import Goal, Section, at_least, at_most, number_text
-from tools.bench.servers import Server
+from tools.bench.servers import Row, Server
 from tools.bench.steady import steady
 from tools.bench.wrk import Request, wrk
 from tools.stack.ports import free_port
 
 Floats = NDArray[np.float64]
 
-PREDICTIONS, LABELS = 100_000, 50_000
+PREDICTIONS = 100_000
+_EVENTS = PREDICTIONS + PREDICTIONS // 2
 # As many as a busy worker writes together; half of them get their label.
 _TOGETHER = 16
 _LIMITS = Limits(max_bytes=2 * 10**9, segment_bytes=16 * 10**6, segment_seconds=3600.0)
@@ -233,7 +235,7 @@ def _check_spooled(server: Server) -> int:
 
 def _measure_up(bench: Bench, spool: Path) -> tuple[Speed, Speed, Speed]:
     """Return the speed of predictions, of labels, and of all these events."""
-    fill(spool, bench)
+    fill(spool, load_manifest(bench.bundle), bench.rows)
     settings = {"PUBLISHER_LABEL_DELAY_SECONDS": "0"}
     with (
         pinned({bench.cores.loader}),
@@ -241,12 +243,9 @@ def _measure_up(bench: Bench, spool: Path) -> tuple[Speed, Speed, Speed]:
         _publishing(bench, spool, fiddler.url, **settings) as publisher,
     ):
         # From the first batch on: what comes before is an import, and making the model.
-        marks = [_mark(publisher, fiddler, events) for events in (1, PREDICTIONS, _ALL)]
+        marks = [_mark(publisher, fiddler, events) for events in (1, PREDICTIONS, _EVENTS)]
     first, middle, last = marks
     return speed(first, middle), speed(middle, last), speed(first, last)
-
-
-_ALL = PREDICTIONS + LABELS
 
 
 def speed(start: Mark, end: Mark) -> Speed:
@@ -267,19 +266,20 @@ def _arrived(fiddler: Fiddler) -> int:
     return counts["accepted"] + counts["updates"]
 
 
-def fill(directory: Path, bench: Bench, predictions: int = PREDICTIONS) -> None:
+def fill(
+    directory: Path, manifest: Manifest, rows: Sequence[Row], predictions: int = PREDICTIONS
+) -> None:
     """Spool predictions as a worker does, and behind each two of them a label. Raises BenchError.
 
     Labels lie between predictions, so that the publisher has to look through all of it twice.
     """
     directory.mkdir()
-    manifest = load_manifest(bench.bundle)
     signer = Signer([b"k" * 32], manifest.name, manifest.version)
     counts: Counter[Outcome] = Counter()
     spool = Spool(directory, manifest, _LIMITS, lambda what, events: counts.update({what: events}))
     now = time.time()
-    rows = islice(cycle([*row.values()] for row in bench.rows), predictions)
-    events = [Prediction(signer.sign(5.5, now), now, row, 5.5) for row in rows]
+    values = islice(cycle([*row.values()] for row in rows), predictions)
+    events = [Prediction(signer.sign(5.5, now), now, each, 5.5) for each in values]
     for start in range(0, predictions, _TOGETHER):
         batch = events[start : start + _TOGETHER]
         spool.append(batch)
@@ -369,7 +369,7 @@ def _publishing(bench: Bench, spool: Path, url: str, **settings: str) -> Iterato
 
 def _environment() -> dict[str, str]:
     """Return this process's environment without the settings of any service."""
-    foreign = ("MODEL_", "FIDDLER_", "PUBLISHER_")
+    foreign = ("MODEL_", "PROMETHEUS_", "FIDDLER_", "PUBLISHER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 
