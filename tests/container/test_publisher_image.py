@@ -93,7 +93,7 @@ def ended(stopped: DockerContainer) -> tuple[int, list[str]]:
 
 
 def test_image_is_below_450_megabytes(image: str) -> None:
-    """A cluster pulls less than 450 MB; more than half is the client's pyarrow, pandas and NumPy."""
+    """A cluster pulls less than 450 MB; most is pyarrow, pandas and NumPy, the client's needs."""
     assert inspect(image)["Size"] < 450e6
 
 
