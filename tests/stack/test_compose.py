@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.docker import Stack, composed, to_be_had
+from tests.support.docker import Stack, assert_locked_up, chosen, composed, to_be_had
 from tests.support.wait import eventually
 
 GRAFANA = "grafana/grafana:13.2.0"
@@ -46,14 +46,7 @@ def test_every_container_is_healthy_and_locked_up(stack: Stack, services: tuple[
 
     assert set(containers) == set(services)
     for known in containers.values():
-        host = known["HostConfig"]
-        published = [binding for each in host["PortBindings"].values() for binding in each]
-        assert known["State"]["Health"]["Status"] == "healthy"
-        assert known["Config"]["User"].partition(":")[0] not in ("", "0", "root")
-        assert host["ReadonlyRootfs"]
-        assert host["CapDrop"] == ["ALL"]
-        assert host["Memory"] > 0
-        assert {binding["HostIp"] for binding in published} == {"127.0.0.1"}
+        assert_locked_up(known)
 
 
 def test_prometheus_sees_every_target_up(stack: Stack, services: tuple[str, ...]) -> None:
@@ -69,6 +62,18 @@ def test_prometheus_sees_every_target_up(stack: Stack, services: tuple[str, ...]
         eventually(lambda: not not_up(), "every target is up")
     except AssertionError as error:
         pytest.fail(f"{error}: {not_up()}")
+
+
+def test_without_fiddler_nothing_is_spooled_or_published(stack: Stack) -> None:
+    """Neither a publisher nor its target, and however much is predicted, no event on the disk."""
+    asked = {"FIDDLER_URL": "http://127.0.0.1:9", "COMPOSE_PROFILES": "fiddler"}
+    predicted = "sum(model_predictions_total) > 0"
+    eventually(lambda: value(stack, predicted), predicted, timeout=120)
+
+    assert set(chosen(**asked)) - set(chosen()) == {"publisher"}
+    assert stack.compose("exec", "-T", "model", "ls", "-A", "/var/spool/model") == ""
+    assert value(stack, "count(model_spool_events_total > 0)") == 0
+    assert value(stack, 'count(up{job="publisher"})') == 0
 
 
 @pytest.mark.parametrize(
