@@ -19,8 +19,10 @@ from tools.bench.groups.fiddler import (
     Mark,
     Rates,
     Speed,
+    Turn,
     Turns,
     fill,
+    p99,
     refusing,
     require_client,
     speed,
@@ -225,22 +227,39 @@ def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
     assert len(differences({**wanted, other: 1.0}, wanted)) == 1
 
 
-def turns(*seconds: float) -> Turns:
-    """Return a round in which every request of a turn took the same."""
-    return Turns(*(np.full(100, each) for each in seconds))
+def turns(*seconds: float) -> list[Turn]:
+    """Return turns in which every request took the same."""
+    return [Turn(np.full(100, each), 1.0) for each in seconds]
 
 
-def test_a_round_with_a_spool_is_held_against_those_around_it() -> None:
-    """Both turns of each kind count."""
-    assert turns(0.002, 0.003, 0.002, 0.003).ratio == pytest.approx(1.5)
-    assert turns(0.002, 0.002, 0.002, 0.008).ratio == pytest.approx(4)
-    assert turns(0.002, 0.002, 0.004, 0.004).ratio == pytest.approx(1)
+def test_a_p99_with_a_spool_is_held_against_both_without() -> None:
+    """One process without a spool may be the slower one by chance."""
+    measured = Turns(turns(0.002, 0.002), turns(0.003, 0.003), turns(0.002, 0.002))
+
+    assert measured.ratio == pytest.approx(1.5)
+    assert measured.together == pytest.approx(1.5)
 
 
 def test_noise_is_what_differs_without_a_spool() -> None:
     """What a spool costs is no noise."""
-    assert turns(0.002, 0.009, 0.002, 0.009).noise == 1
-    assert turns(0.002, 0.002, 0.003, 0.002).noise == pytest.approx(1.5)
+    assert Turns(turns(0.002), turns(0.009), turns(0.003)).noise == pytest.approx(1.5)
+
+
+def test_what_is_seldom_shows_in_all_turns_together() -> None:
+    """The median over turns would hide one turn that is slow as a whole."""
+    measured = Turns(turns(*[0.002] * 20), turns(0.009, *[0.002] * 39), turns(*[0.002] * 20))
+
+    assert measured.ratio == 1
+    assert measured.together == pytest.approx(4.5)
+
+
+def test_turns_in_which_the_loader_lacked_its_core_do_not_count() -> None:
+    """How long an answer took says nothing about which they are."""
+    disturbed = [Turn(np.full(100, 9.0), 0.8), Turn(np.full(100, 8.0), 0.7)]
+
+    assert p99([*disturbed, *turns(3.0, 5.0)]) == 4
+    assert p99(disturbed) == 9
+    assert p99(turns(3.0)) == 3
 
 
 def test_spooling_costs_what_a_request_takes_longer() -> None:
