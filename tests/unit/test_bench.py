@@ -257,7 +257,7 @@ def test_turns_in_which_the_loader_lacked_its_core_do_not_count() -> None:
     """How long an answer took says nothing about which they are."""
     disturbed = [Turn(np.full(100, 9.0), 0.8), Turn(np.full(100, 8.0), 0.7)]
 
-    assert p99([*disturbed, *turns(3.0, 5.0)]) == 4
+    assert p99([*disturbed, *turns(3.0, 5.0), *disturbed * 2]) == 4
     assert p99(disturbed) == 9
     assert p99(turns(3.0)) == 3
 

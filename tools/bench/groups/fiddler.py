@@ -51,7 +51,7 @@ _EVENTS = PREDICTIONS + PREDICTIONS // 2
 _TOGETHER = 16
 _LIMITS = Limits(max_bytes=2 * 10**9, segment_bytes=16 * 10**6, segment_seconds=3600.0)
 _BURST = 2_000
-_TURN_SECONDS = 0.5
+_TURN_SECONDS = 0.2
 _PATIENCE = 120.0
 _POLL = 0.01
 
@@ -213,9 +213,9 @@ def _turn(request: Request, rate: float) -> Turn:
 
 
 def undisturbed(turns: Sequence[Turn]) -> list[Floats]:
-    """Return the latencies of that half of the turns in which the loader had most of its core."""
+    """Return the latencies of that quarter of turns in which the loader had most of its core."""
     best = sorted(turns, key=lambda turn: turn.share, reverse=True)
-    return [turn.latencies for turn in best[: (len(best) + 1) // 2]]
+    return [turn.latencies for turn in best[: (len(best) + 3) // 4]]
 
 
 def p99(turns: Sequence[Turn]) -> float:
@@ -448,11 +448,11 @@ def _notes(down: _Down) -> list[str]:
     all_turns = [*down.turns.off, *down.turns.on, *down.turns.again]
     share = median(turn.share for turn in all_turns)
     refused = f"while {down.refused} attempts to reach Fiddler were refused"
-    turns = f"p99: median of the less disturbed half of {len(all_turns)} turns"
+    turns = f"Latencies: medians over the least disturbed quarter of {len(all_turns)} turns"
     off = "Off ÷ off is of two processes that do the same: what it is away from 1 is noise."
     return [
         f"All {down.spooled:,} predictions were spooled, {refused}.",
-        f"{turns} of {_TURN_SECONDS} s; the loader had {share:.1%} of its core. {off}",
+        f"{turns} of {_TURN_SECONDS} s; in all, the loader had {share:.1%} of its core. {off}",
     ]
 
 
@@ -465,13 +465,15 @@ def _throughput_rows(rounds: Sequence[Rates]) -> Iterator[list[str]]:
 
 def _latency_rows(down: _Down) -> Iterator[list[str]]:
     turns = down.turns
-    without = [*turns.off, *turns.again]
-    for what, those in (("spool off", without), ("Fiddler down", turns.on)):
-        each = [float(np.quantile(one, 0.99)) * 1e3 for one in undisturbed(those)]
-        yield _row(f"p99 in ms at {down.rate:,.0f} requests/s, {what}", each)
-    yield ["Fiddler down ÷ spool off", number_text(turns.ratio), ""]
-    yield ["the same of all turns together", number_text(turns.together), ""]
-    yield ["spool off ÷ spool off", number_text(turns.noise), ""]
+    kinds = {"spool off": [*turns.off, *turns.again], "Fiddler down": turns.on}
+    yield ["requests/s while latencies were measured", number_text(down.rate), ""]
+    for share, name in ((0.5, "p50"), (0.99, "p99")):
+        for kind, those in kinds.items():
+            quantiles = [float(np.quantile(one, share)) * 1e3 for one in undisturbed(those)]
+            yield _row(f"{name} in ms, {kind}", quantiles)
+    yield ["p99, Fiddler down ÷ spool off", number_text(turns.ratio), ""]
+    yield ["the same, of all requests of these turns together", number_text(turns.together), ""]
+    yield ["p99, spool off ÷ spool off in another process", number_text(turns.noise), ""]
 
 
 def _published_rows(kind: str, speeds: Sequence[Speed]) -> Iterator[list[str]]:
