@@ -53,3 +53,20 @@ def test_no_container_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     _says(monkeypatch, "")
 
     assert not compose.status(load_settings({}, tmp_path))
+
+
+def test_a_service_no_longer_wanted_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publisher, once FIDDLER_URL is gone, before the others are brought up."""
+    publisher = {**HEALTHY, "Service": "publisher"}
+    answers = {"ps": "\n".join(map(json.dumps, [HEALTHY, publisher])), "config": "model\nlocust"}
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(compose, "_output", lambda _, word, *__: answers[word])
+    monkeypatch.setattr(compose, "_compose", lambda _, *words: asked.append(words))
+
+    compose.up(load_settings({}, tmp_path))
+
+    removed, started = asked
+    assert removed == ("--profile", "*", "rm", "--stop", "--force", "publisher")
+    assert started[0] == "up"

@@ -33,9 +33,12 @@ def running(settings: Settings) -> bool:
 
 def up(settings: Settings) -> None:
     """Build and start every container, wait until all are healthy and print every URL."""
+    planned = _output(settings, "config", "--services").split()
     if not running(settings):
-        planned = _output(settings, "config", "--services").split()
         check_ports(settings, [name for name in _ours() if name in planned])
+    elif gone := sorted({*_containers(settings)} - {*planned}):
+        # Such as the publisher, once there is no Fiddler: `up` would leave it running.
+        _compose(settings, "--profile", "*", "rm", "--stop", "--force", *gone)
     _compose(settings, "up", "--detach", "--build", "--wait")
     print("the stack is up, in containers")
     print(table(addresses(settings, [name for name in _ours() if name in _containers(settings)])))
