@@ -4,6 +4,7 @@ import errno
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,21 +15,13 @@ import pytest
 
 from bundle.manifest import PREDICTION, Manifest
 from tests.support.spool import lines
+from tools.bench import __main__ as bench
 from tools.bench.clock import microseconds
-from tools.bench.groups.fiddler import (
-    Mark,
-    Rates,
-    Speed,
-    Turn,
-    Turns,
-    fill,
-    p99,
-    refusing,
-    require_client,
-    speed,
-)
+from tools.bench.groups.publishing import Mark, Speed, speed
 from tools.bench.groups.serving import ratio
+from tools.bench.groups.spooling import Rates, Turn, Turns, p99
 from tools.bench.machine import BenchError
+from tools.bench.publisher import fill, refusing, require_client
 from tools.bench.reference import differences, expected
 from tools.bench.report import (
     END,
@@ -99,17 +92,40 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 
 
 def test_goals_of_all_groups_stand_in_one_table() -> None:
-    """Behind what was measured, with a missed one marked."""
+    """Behind the first group's figures, with a missed one marked; the other figures unfold."""
     sections = [
         Section("Speed", [["", "ms"], ["this", "3"]], [Goal("1", "fast", "3", met=True)]),
         Section("Size", goals=[Goal("8", "small", "300 MB", met=False)], notes=["Left out: it."]),
+        Section("Load", [["", "%"], ["this", "7"]]),
     ]
 
     text = markdown(sections, ["2026"])
 
-    assert text.startswith("2026\n\n**Speed**\n\n|  | ms |\n| --- | --: |\n| this | 3 |\n")
-    assert "Left out: it." in text
-    assert text.endswith("| 1 | fast | 3 | ok |\n| 8 | small | 300 MB | **missed** |\n")
+    first, _, others = text.partition("<details>")
+    assert first.startswith("2026\n\n**Speed**\n\n|  | ms |\n| --- | --: |\n| this | 3 |\n")
+    assert first.endswith("| 1 | fast | 3 | ok |\n| 8 | small | 300 MB | **missed** |\n\n")
+    assert "Left out: it." in others
+    assert others.endswith("| this | 7 |\n\n</details>\n")
+
+
+def test_a_group_that_fails_leaves_the_others_their_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why, and the whole is no success."""
+
+    def fail(_: object) -> Section:
+        raise BenchError("wrk is missing")
+
+    groups = {"one": lambda _: Section("One", [["", "ms"], ["this", "3"]]), "two": fail}
+    monkeypatch.setattr(bench, "_GROUPS", groups)
+    monkeypatch.setattr(bench, "prepared", lambda *_: nullcontext())
+    monkeypatch.setattr(bench, "_head", list)
+    monkeypatch.setattr("sys.argv", ["bench"])
+
+    assert bench.main() == 1
+    said = capsys.readouterr().out
+    assert "| this | 3 |" in said
+    assert "| two | measured | wrk is missing | **missed** |" in said
 
 
 def test_only_what_lies_between_the_markers_is_replaced() -> None:
@@ -281,7 +297,7 @@ def test_a_fiddler_that_is_down_refuses_connections() -> None:
 
 def test_a_missing_client_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only who uses Fiddler has it."""
-    monkeypatch.setattr("tools.bench.groups.fiddler.find_spec", lambda _: None)
+    monkeypatch.setattr("tools.bench.publisher.find_spec", lambda _: None)
 
     with pytest.raises(BenchError, match=r"\./task deps:publisher"):
         require_client()

@@ -10,7 +10,7 @@ START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 class Goal:
     """What was to be reached, what was measured, and whether that reaches it."""
 
-    number: str
+    area: str
     wanted: str
     figure: str
     met: bool
@@ -26,16 +26,16 @@ class Section:
     notes: Sequence[str] = field(default=())
 
 
-def at_least(number: str, what: str, figure: float, least: float, unit: str = "") -> Goal:
+def at_least(area: str, what: str, figure: float, least: float, unit: str = "") -> Goal:
     """Return the goal that a figure is not less than `least`."""
     wanted = f"{what} ≥ {least:,g}{unit}"
-    return Goal(number, wanted, f"{number_text(figure)}{unit}", figure >= least)
+    return Goal(area, wanted, f"{number_text(figure)}{unit}", figure >= least)
 
 
-def at_most(number: str, what: str, figure: float, most: float, unit: str = "") -> Goal:
+def at_most(area: str, what: str, figure: float, most: float, unit: str = "") -> Goal:
     """Return the goal that a figure is not more than `most`."""
     wanted = f"{what} ≤ {most:,g}{unit}"
-    return Goal(number, wanted, f"{number_text(figure)}{unit}", figure <= most)
+    return Goal(area, wanted, f"{number_text(figure)}{unit}", figure <= most)
 
 
 def number_text(value: float) -> str:
@@ -46,17 +46,21 @@ def number_text(value: float) -> str:
 
 
 def markdown(sections: Sequence[Section], head: Sequence[str]) -> str:
-    """Return all of it, the goals of all groups in one table."""
+    """Return all of it: the first group's table, the goals of all, and the others' to unfold."""
+    first, *others = sections
     goals = [goal for section in sections for goal in section.goals]
-    parts = ["\n\n".join(head)]
-    for section in sections:
-        parts += [f"**{section.title}**"] if section.table else []
-        parts += [_table(section.table)] if section.table else []
-        parts += section.notes
+    parts = [*head, *_parts(first)]
     if goals:
-        rows = [(g.number, g.wanted, g.figure, "ok" if g.met else "**missed**") for g in goals]
-        parts += ["**Goals**", _table([("", "goal", "measured", ""), *rows])]
+        rows = [(g.area, g.wanted, g.figure, "ok" if g.met else "**missed**") for g in goals]
+        parts.append(_table([("", "goal", "measured", ""), *rows]))
+    if rest := [part for section in others for part in _parts(section)]:
+        parts += ["<details><summary>More figures</summary>", *rest, "</details>"]
     return "\n\n".join(parts) + "\n"
+
+
+def _parts(section: Section) -> list[str]:
+    table = [f"**{section.title}**", _table(section.table)] if section.table else []
+    return [*table, *section.notes]
 
 
 def replace_between_markers(text: str, new: str) -> str:

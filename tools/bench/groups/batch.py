@@ -26,5 +26,5 @@ def measure(bench: Bench) -> Section:
         rates = [wrk(request, bench.seconds, _CONNECTIONS).rate * ROWS for _ in range(bench.rounds)]
     return Section(
         f"Batches of {ROWS:,} rows",
-        goals=[at_least("5", f"rows/s, {ROWS:,} a request", median(rates), 150_000)],
+        goals=[at_least("batch", f"rows/s, {ROWS:,} a request", median(rates), 150_000)],
     )

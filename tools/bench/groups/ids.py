@@ -38,9 +38,9 @@ def measure(bench: Bench) -> Section:
             [f"spool an event of {_EVENTS} written together", number_text(many / _EVENTS)],
         ],
         [
-            at_most("issue 4", "signing", sign, 5, " µs"),
-            at_most("issue 4", "verifying", verify, 10, " µs"),
-            at_most("issue 6", "spooling a lone prediction", one, 10, " µs"),
+            at_most("ids", "signing", sign, 5, " µs"),
+            at_most("ids", "verifying", verify, 10, " µs"),
+            at_most("export", "spooling a lone prediction", one, 10, " µs"),
         ],
     )
 

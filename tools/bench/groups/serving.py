@@ -108,19 +108,20 @@ def _goals(rounds: Rounds) -> list[Goal]:
     originals = (catalogue.ORIGINAL, catalogue.ORIGINAL_WITH_EXTRAS)
     peers = [name for name in rounds if name not in own + originals]
     fastest = max(peers, key=lambda name: _rate(rounds, name), default=None)
+    original = ratio(rounds, ours.MONITORED, catalogue.ORIGINAL)
+    plain = ratio(rounds, ours.PLAIN, catalogue.ORIGINAL)
+    ceiling = 100 * ratio(rounds, ours.MONITORED, ours.CEILING)
+    cost = 100 * (1 - ratio(rounds, ours.MONITORED, ours.UNMONITORED))
     goals = [
-        at_least("1", "× the original", ratio(rounds, ours.MONITORED, catalogue.ORIGINAL), 20, "×"),
-        at_least("1", "of the ceiling", 100 * ratio(rounds, own[0], ours.CEILING), 50, " %"),
-        at_least(
-            "2", "not compiled: × the original", ratio(rounds, own[1], catalogue.ORIGINAL), 10, "×"
-        ),
-        at_most(
-            "3", "throughput that monitoring costs", 100 * (1 - ratio(rounds, *own[:3:2])), 15, " %"
-        ),
+        at_least("throughput", "× the original", original, 20, "×"),
+        at_least("throughput", "not compiled: × the original", plain, 10, "×"),
+        at_least("throughput", "of the ceiling", ceiling, 50, " %"),
+        at_most("monitoring", "throughput that it costs", cost, 15, " %"),
     ]
     if fastest:
         faster = ratio(rounds, ours.MONITORED, fastest)
-        goals.insert(1, at_least("1", f"× the fastest peer ({fastest})", faster, 15, "×"))
+        peer = at_least("throughput", f"× the fastest peer ({fastest})", faster, 15, "×")
+        goals.insert(1, peer)
     return goals
 
 

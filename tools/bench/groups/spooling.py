@@ -1,0 +1,262 @@
+"""What it costs the service to spool every prediction, most of all while Fiddler is down.
+
+Where what runs, on two cores. The services share one, and are asked in turn; the loader, which
+never sleeps, has the other one to itself. The publisher shares the core of the services: the worst
+case, for its tries hold up predictions. (Beside the loader they would hold up the loader, which
+would blame the service.) It is stopped whenever a service without a spool is asked, so that its
+work cannot slow down what it is compared with.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.bench import ours
+from tools.bench.bench import VAR, Bench
+from tools.bench.machine import BenchError, pinned, require_wrk
+from tools.bench.publisher import Publisher, publishing, refusing, require_client, sum_of
+from tools.bench.report import Goal, Section, at_most, number_text
+from tools.bench.servers import Server
+from tools.bench.steady import quantile, steady
+from tools.bench.wrk import Request, wrk
+
+Floats = NDArray[np.float64]
+
+_BURST = 2_000
+_TURN_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Latencies in seconds of a turn, and the share of its core that the loader had.
+
+    The loader never sleeps: what it lacks was taken by others, which have no part in this.
+    """
+
+    latencies: Floats
+    share: float
+
+
+@dataclass(frozen=True)
+class Turns:
+    """All turns: without a spool, with it, and without it in another process."""
+
+    off: list[Turn]
+    on: list[Turn]
+    again: list[Turn]
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long the p99 is with a spool."""
+        return p99(self.on) / p99([*self.off, *self.again])
+
+    @property
+    def noise(self) -> float:
+        """The same of two processes without one: 1, could it be measured exactly."""
+        return p99(self.again) / p99(self.off)
+
+    @property
+    def together(self) -> float:
+        """The ratio by all requests at once: costs that come seldom would show in this one."""
+        on, off = (
+            float(np.quantile(np.concatenate(undisturbed(turns)), 0.99))
+            for turns in (self.on, [*self.off, *self.again])
+        )
+        return on / off
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Requests a second of one round, without a spool and with it."""
+
+    off: float
+    on: float
+
+    @property
+    def ratio(self) -> float:
+        """How much of the throughput is left with a spool."""
+        return self.on / self.off
+
+    @property
+    def cost(self) -> float:
+        """What spooling a prediction takes, in µs."""
+        return (1 / self.on - 1 / self.off) * 1e6
+
+
+@dataclass(frozen=True)
+class _Down:
+    """What was measured while Fiddler was down."""
+
+    throughput: Sequence[Rates]
+    rate: float
+    turns: Turns
+    spooled: int
+    refused: int
+
+
+def measure(bench: Bench) -> Section:
+    """Measure what the spool may cost."""
+    require_wrk()
+    require_client()
+    VAR.mkdir(parents=True, exist_ok=True)
+    # On the disk, where a spool lies; not in memory, where the benchmark's other files do.
+    with tempfile.TemporaryDirectory(prefix="spool-", dir=VAR) as directory:
+        down = _measure_down(bench, Path(directory, "down"))
+    return Section(
+        f"Spooling for Fiddler, median of {bench.rounds} rounds",
+        [
+            ["", "measured", "lowest – highest"],
+            *_throughput_rows(down.throughput),
+            *_latency_rows(down),
+        ],
+        _goals(down),
+        _notes(down),
+    )
+
+
+def _measure_down(bench: Bench, spool: Path) -> _Down:
+    off, on = ours.monitored(bench), ours.spooling(bench, spool)
+    again = replace(ours.monitored(bench), name=f"{off.name}, again")
+    with bench.running(off), bench.running(again), bench.running(on):
+        with pinned({bench.cores.loader}):
+            throughput = _throughput(bench, off, on)
+            rate = _sustained(bench.request(off)) / 2
+        with refusing() as url, publishing(bench, spool, url) as publisher:
+            publisher.until(lambda: publisher.total("publisher_failures_total"), "a refusal")
+            with pinned({bench.cores.loader}):
+                turns = _turns(bench, (off, on, again), publisher, rate)
+            refused = _check_refused(publisher)
+        return _Down(throughput, rate, turns, _check_spooled(on), refused)
+
+
+def _turns(
+    bench: Bench, servers: tuple[Server, Server, Server], publisher: "Publisher", rate: float
+) -> Turns:
+    """Ask in short turns, so that all have their share of what others do to the machine."""
+    off, on, again = (bench.request(server) for server in servers)
+    turns = Turns([], [], [])
+    publisher.sleep()
+    for _ in range(round(bench.rounds * bench.seconds / _TURN_SECONDS)):
+        turns.off.append(_turn(off, rate))
+        turns.on.append(_turn_beside(publisher, on, rate))
+        turns.again.append(_turn(again, rate))
+        turns.on.append(_turn_beside(publisher, on, rate))
+    return turns
+
+
+def _turn_beside(publisher: "Publisher", request: Request, rate: float) -> Turn:
+    with publisher.awake():
+        return _turn(request, rate)
+
+
+def _turn(request: Request, rate: float) -> Turn:
+    start, busy = time.perf_counter(), time.process_time()
+    latencies = steady(request, rate, _TURN_SECONDS)
+    return Turn(latencies, (time.process_time() - busy) / (time.perf_counter() - start))
+
+
+def undisturbed(turns: Sequence[Turn]) -> list[Floats]:
+    """Return the latencies of that quarter of turns in which the loader had most of its core."""
+    best = sorted(turns, key=lambda turn: turn.share, reverse=True)
+    return [turn.latencies for turn in best[: (len(best) + 3) // 4]]
+
+
+def p99(turns: Sequence[Turn]) -> float:
+    """Return the median of the p99s of turns hardly disturbed, in seconds."""
+    return quantile(undisturbed(turns), 0.99)
+
+
+def _throughput(bench: Bench, off: Server, on: Server) -> list[Rates]:
+    """Return the rates of both; there is no publisher yet, so it is spooling alone that costs."""
+    requests = bench.request(off), bench.request(on)
+    for each in requests:
+        wrk(each, 1)
+    return [
+        Rates(*(wrk(each, bench.seconds).rate for each in requests)) for _ in range(bench.rounds)
+    ]
+
+
+def _sustained(request: Request) -> float:
+    """Return how many requests a second this loader gets answered.
+
+    wrk gets more, but a loader that is near its own limit would measure itself.
+    """
+    # All are due at once, so the last one's latency is the time that all have taken.
+    return median(_BURST / float(steady(request, 1e9, _BURST / 1e9).max()) for _ in range(5))
+
+
+def _check_refused(publisher: "Publisher") -> int:
+    """Return how often Fiddler was not there. Raises BenchError where it was."""
+    with publisher.awake():
+        if publisher.total("publisher_events_total"):
+            raise BenchError("events were published while Fiddler was to be down")
+        return int(publisher.total("publisher_failures_total"))
+
+
+def _check_spooled(server: Server) -> int:
+    """Return how many predictions were spooled. Raises BenchError where any was not."""
+    page = ours.metrics_url(server)
+    spooled = int(sum_of(page, "model_spool_events_total", outcome="written"))
+    made = int(sum_of(page, "model_prediction_value_count"))
+    if spooled < made:
+        raise BenchError(f"of {made} predictions {spooled} were spooled")
+    return spooled
+
+
+def _row(what: str, values: Sequence[float]) -> list[str]:
+    """Return a line of the table: the median over the rounds, and what they ranged over."""
+    measured = f"{number_text(min(values))} – {number_text(max(values))}"
+    return [what, number_text(median(values)), measured]
+
+
+def _goals(down: _Down) -> list[Goal]:
+    tail = at_most("export", "p99, Fiddler down ÷ spool off", down.turns.ratio, 1.1)
+    noise = number_text(down.turns.noise)
+    return [
+        replace(tail, figure=f"{tail.figure} (off ÷ off: {noise})"),
+        at_most(
+            "export",
+            "spooling a prediction, by throughput",
+            median(each.cost for each in down.throughput),
+            10,
+            " µs",
+        ),
+    ]
+
+
+def _notes(down: _Down) -> list[str]:
+    all_turns = [*down.turns.off, *down.turns.on, *down.turns.again]
+    share = median(turn.share for turn in all_turns)
+    refused = f"while {down.refused} attempts to reach Fiddler were refused"
+    turns = f"Latencies: medians over the least disturbed quarter of {len(all_turns)} turns"
+    off = "Off ÷ off is of two processes that do the same: what it is away from 1 is noise."
+    return [
+        f"All {down.spooled:,} predictions were spooled, {refused}.",
+        f"{turns} of {_TURN_SECONDS} s; in all, the loader had {share:.1%} of its core. {off}",
+    ]
+
+
+def _throughput_rows(rounds: Sequence[Rates]) -> Iterator[list[str]]:
+    yield _row("requests/s, spool off", [each.off for each in rounds])
+    yield _row("requests/s, spool on", [each.on for each in rounds])
+    yield _row("on ÷ off", [each.ratio for each in rounds])
+    yield _row("µs that spooling a prediction takes", [each.cost for each in rounds])
+
+
+def _latency_rows(down: _Down) -> Iterator[list[str]]:
+    turns = down.turns
+    kinds = {"spool off": [*turns.off, *turns.again], "Fiddler down": turns.on}
+    yield ["requests/s while latencies were measured", number_text(down.rate), ""]
+    for share, name in ((0.5, "p50"), (0.99, "p99")):
+        for kind, those in kinds.items():
+            quantiles = [float(np.quantile(one, share)) * 1e3 for one in undisturbed(those)]
+            yield _row(f"{name} in ms, {kind}", quantiles)
+    yield ["p99, Fiddler down ÷ spool off", number_text(turns.ratio), ""]
+    yield ["the same, of all requests of these turns together", number_text(turns.together), ""]
+    yield ["p99, spool off ÷ spool off in another process", number_text(turns.noise), ""]
