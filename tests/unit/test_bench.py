@@ -121,6 +121,7 @@ def test_a_group_that_fails_leaves_the_others_their_figures(
     monkeypatch.setattr(bench, "prepared", lambda *_: nullcontext())
     monkeypatch.setattr(bench, "_head", list)
     monkeypatch.setattr("sys.argv", ["bench"])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
 
     assert bench.main() == 1
     said = capsys.readouterr().out

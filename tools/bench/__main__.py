@@ -6,6 +6,7 @@ counts; or all of them.
 
 import argparse
 import platform
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -48,6 +49,8 @@ _LIBRARIES = ("scikit-learn", "numpy", "fastapi", "uvicorn", "uvloop", "gunicorn
 def main() -> int:
     """Measure, print Markdown; 1 where a goal is missed or something cannot be measured."""
     arguments = _arguments()
+    # Or the servers under measurement would outlive this process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sections = _measure(arguments)
     text = markdown(sections, _head())
     print(text)
