@@ -1,7 +1,7 @@
 """Measure this service against its ceiling, the original and its peers: python -m tools.bench.
 
 Groups: serving, latency, scaling, batch, monitoring, scrape, ids, spooling, publishing, start,
-counts; or all of them.
+exactness; or all of them.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.bench.bench import Bench, prepared
 from tools.bench.groups import (
     batch,
-    counts,
+    exactness,
     ids,
     latency,
     monitoring,
@@ -41,7 +41,7 @@ _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "spooling": spooling.measure,
     "publishing": publishing.measure,
     "start": start.measure,
-    "counts": counts.measure,
+    "exactness": exactness.measure,
 }
 _LIBRARIES = ("scikit-learn", "numpy", "fastapi", "uvicorn", "uvloop", "gunicorn")
 

@@ -16,7 +16,7 @@ _CONNECTIONS = 4
 
 
 def measure(bench: Bench) -> Section:
-    """Measure goal 5."""
+    """Measure rows a second."""
     require_wrk()
     body = json.dumps({"instances": [*islice(cycle(bench.rows), ROWS)]}).encode()
     server = ours.monitored(bench)

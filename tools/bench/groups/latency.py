@@ -20,7 +20,7 @@ _LONE_RATE = 100.0
 
 
 def measure(bench: Bench) -> Section:
-    """Measure the latency of goal 1, and goal 6."""
+    """Measure latencies under load and at rest."""
     require_wrk()
     servers = ours.monitored(bench), catalogue.original(bench), ours.ceiling(bench)
     own, original, constant = map(bench.request, servers)

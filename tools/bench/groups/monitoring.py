@@ -18,7 +18,7 @@ _BATCHES = (1, 10, 100, 1000)
 
 
 def measure(bench: Bench) -> Section:
-    """Measure the second half of goal 3."""
+    """Measure what each part takes in a worker."""
     bundle = load_bundle(bench.bundle)
     directory = Path(tempfile.mkdtemp(dir=bench.directory))
     metrics = ModelMetrics(bundle.manifest, directory)

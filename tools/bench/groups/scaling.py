@@ -14,7 +14,7 @@ from tools.bench.wrk import CONNECTIONS, wrk
 
 
 def measure(bench: Bench) -> Section:
-    """Measure goal 4."""
+    """Measure what a second worker brings."""
     require_wrk()
     one, two = ours.monitored(bench), ours.monitored(bench, workers=2)
     one_core = {bench.cores.server}

@@ -35,7 +35,7 @@ class _Scrape:
 
 
 def measure(bench: Bench) -> Section:
-    """Measure goal 7."""
+    """Measure what a scrape takes, and what it takes from predictions."""
     require_wrk()
     bundle = bench.directory / f"{_FEATURES} features"
     row = synthetic(_FEATURES, bundle)

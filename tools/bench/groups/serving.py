@@ -17,7 +17,7 @@ Rounds = Mapping[str, Sequence[Answered]]
 
 
 def measure(bench: Bench) -> Section:
-    """Measure the throughput of goals 1, 2 and 3."""
+    """Measure every server's throughput."""
     require_wrk()
     notes = [catalogue.LEFT_OUT]
     with ExitStack() as stack, pinned({bench.cores.loader}):

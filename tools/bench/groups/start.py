@@ -14,7 +14,7 @@ _MEGABYTE = 10**6
 
 
 def measure(bench: Bench) -> Section:
-    """Measure goal 8, and the start."""
+    """Measure both."""
     require_wrk()
     own, original = ours.monitored(bench, workers=2), catalogue.original(bench)
     starts = [(_start(bench, own), _start(bench, original)) for _ in range(bench.rounds)]
