@@ -22,7 +22,7 @@ def measure(bench: Bench) -> Section:
     wines = [*rows("red"), *rows("white")]
     difference = _largest_difference(bench, wines)
     wrong = _wrong_counts(bench)
-    compiled = f"largest |compiled − estimator| of {len(wines):,} rows = 0"
+    compiled = f"largest difference of compiled trees and estimator, {len(wines):,} rows = 0"
     counts = f"series counted wrong in {REQUESTS:,} mixed requests to {WORKERS} workers = 0"
     return Section(
         "Exactness",
