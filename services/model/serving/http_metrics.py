@@ -74,9 +74,10 @@ class RouteMetrics:
 
     def _write_soon(self) -> None:
         self._is_due = True
-        asyncio.get_running_loop().call_soon(self._write)
+        asyncio.get_running_loop().call_soon(self.write)
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what has happened since the last time."""
         http = self._http
         http.gauges.increment(self._inprogress, self._entered)
         self._entered = 0

@@ -1,5 +1,6 @@
 """What monitoring costs inside a worker: per row of a batch, and per request."""
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,21 +23,16 @@ def measure(bench: Bench) -> Section:
     bundle = load_bundle(bench.bundle)
     directory = Path(tempfile.mkdtemp(dir=bench.directory))
     metrics = ModelMetrics(bundle.manifest, directory)
-    route = RouteMetrics(HttpSlots(directory, COUNTED_ROUTES), "/predict")
+    http = HttpSlots(directory, COUNTED_ROUTES)
     per_row = {rows: _per_row(bench, bundle.estimator, metrics, rows) for rows in _BATCHES}
-
-    def request() -> None:
-        route.start()
-        route.finish(200, 1e-3, 230, 150)
-
     signals = len(bundle.manifest.reference)
     return Section(
-        f"µs a row in a worker, by rows a call ({signals} signals)",
+        f"µs a row in a worker, by rows that come together ({signals} signals)",
         [
             ["", *(f"{rows:,}" for rows in _BATCHES)],
             ["counting", *(number_text(counting) for counting, _ in per_row.values())],
             ["predicting, compiled", *(number_text(predict) for _, predict in per_row.values())],
-            ["http_* families", number_text(_of(request, bench)), *[""] * (len(_BATCHES) - 1)],
+            ["http_* families", *(number_text(_per_request(bench, http, n)) for n in _BATCHES)],
         ],
         [
             at_most(
@@ -58,6 +54,22 @@ def _per_row(
     predictions = estimator.predict(values)
     counting = _of(lambda: metrics.record(values, predictions, 1e-4), bench)
     return counting / rows, _of(lambda: estimator.predict(values), bench) / rows
+
+
+def _per_request(bench: Bench, http: HttpSlots, requests: int) -> float:
+    """Return µs a request of so many in one turn of an event loop."""
+    route = RouteMetrics(http, "/predict")
+
+    def turn() -> None:
+        for _ in range(requests):
+            route.start()
+            route.finish(200, 1e-3, 230, 150)
+        route.write()
+
+    async def measured() -> float:
+        return _of(turn, bench) / requests
+
+    return asyncio.run(measured())
 
 
 def _of(call: Callable[[], object], bench: Bench) -> float:
