@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bundle.manifest import PREDICTION, Manifest
 from tests.support.spool import lines
@@ -19,7 +20,7 @@ from tools.bench import __main__ as bench
 from tools.bench.clock import microseconds
 from tools.bench.groups.publishing import Mark, Speed, speed
 from tools.bench.groups.serving import ratio
-from tools.bench.groups.spooling import Rates, Turn, Turns, p99
+from tools.bench.groups.spooling import Rates, Turns, calm
 from tools.bench.machine import BenchError
 from tools.bench.publisher import fill, refusing, require_client
 from tools.bench.reference import differences, expected
@@ -244,39 +245,27 @@ def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
     assert len(differences({**wanted, other: 1.0}, wanted)) == 1
 
 
-def turns(*seconds: float) -> list[Turn]:
+def turns(*seconds: float) -> list[NDArray[np.float64]]:
     """Return turns in which every request took the same."""
-    return [Turn(np.full(100, each), 1.0) for each in seconds]
+    return [np.full(100, each) for each in seconds]
 
 
 def test_a_p99_with_a_spool_is_held_against_both_without() -> None:
     """One process without a spool may be the slower one by chance."""
-    measured = Turns(turns(0.002, 0.002), turns(0.003, 0.003), turns(0.002, 0.002))
+    measured = Turns(turns(2, 2), turns(3, 3), turns(2, 2))
 
     assert measured.ratio == pytest.approx(1.5)
-    assert measured.together == pytest.approx(1.5)
 
 
 def test_noise_is_what_differs_without_a_spool() -> None:
     """What a spool costs is no noise."""
-    assert Turns(turns(0.002), turns(0.009), turns(0.003)).noise == pytest.approx(1.5)
+    assert Turns(turns(2), turns(9), turns(3)).noise == pytest.approx(1.5)
 
 
-def test_what_is_seldom_shows_in_all_turns_together() -> None:
-    """The median over turns would hide one turn that is slow as a whole."""
-    measured = Turns(turns(*[0.002] * 20), turns(0.009, *[0.002] * 39), turns(*[0.002] * 20))
-
-    assert measured.ratio == 1
-    assert measured.together == pytest.approx(4.5)
-
-
-def test_turns_in_which_the_loader_lacked_its_core_do_not_count() -> None:
-    """How long an answer took says nothing about which they are."""
-    disturbed = [Turn(np.full(100, 9.0), 0.8), Turn(np.full(100, 8.0), 0.7)]
-
-    assert p99([*disturbed, *turns(3.0, 5.0), *disturbed * 2]) == 4
-    assert p99(disturbed) == 9
-    assert p99(turns(3.0)) == 3
+def test_turns_that_others_have_disturbed_do_not_count() -> None:
+    """As long as a quarter of them is left."""
+    assert calm(turns(2, 2, 2, 90, 90, 90), 0.99) == 2
+    assert calm([np.array([1.0, 3.0])], 0.5) == 2
 
 
 def test_spooling_costs_what_a_request_takes_longer() -> None:

@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Section:
             with pinned(one_core):
                 alone = wrk(bench.request(one), bench.seconds).rate
             with pinned(bench.cores.both):
-                both = wrk(bench.request(two), bench.seconds, 2 * CONNECTIONS, threads=2).rate
+                both = wrk(bench.request(two), bench.seconds, 2 * CONNECTIONS).rate
             rates.append((alone, both))
     figure = median(both / alone for alone, both in rates)
     return Section(

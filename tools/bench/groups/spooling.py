@@ -8,7 +8,6 @@ work cannot slow down what it is compared with.
 """
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from tools.bench.machine import BenchError, pinned, require_wrk
 from tools.bench.publisher import Publisher, publishing, refusing, require_client, sum_of
 from tools.bench.report import Goal, Section, at_most, number_text
 from tools.bench.servers import Server
-from tools.bench.steady import quantile, steady
+from tools.bench.steady import steady
 from tools.bench.wrk import Request, wrk
 
 Floats = NDArray[np.float64]
@@ -33,42 +32,30 @@ _TURN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Latencies in seconds of a turn, and the share of its core that the loader had.
-
-    The loader never sleeps: what it lacks was taken by others, which have no part in this.
-    """
-
-    latencies: Floats
-    share: float
-
-
-@dataclass(frozen=True)
 class Turns:
-    """All turns: without a spool, with it, and without it in another process."""
+    """Latencies (n,) of each turn, in seconds: without a spool, with it, without it once more."""
 
-    off: list[Turn]
-    on: list[Turn]
-    again: list[Turn]
+    off: list[Floats]
+    on: list[Floats]
+    again: list[Floats]
 
     @property
     def ratio(self) -> float:
         """How many times as long the p99 is with a spool."""
-        return p99(self.on) / p99([*self.off, *self.again])
+        return calm(self.on, 0.99) / calm([*self.off, *self.again], 0.99)
 
     @property
     def noise(self) -> float:
         """The same of two processes without one: 1, could it be measured exactly."""
-        return p99(self.again) / p99(self.off)
+        return calm(self.again, 0.99) / calm(self.off, 0.99)
 
-    @property
-    def together(self) -> float:
-        """The ratio by all requests at once: costs that come seldom would show in this one."""
-        on, off = (
-            float(np.quantile(np.concatenate(undisturbed(turns)), 0.99))
-            for turns in (self.on, [*self.off, *self.again])
-        )
-        return on / off
+
+def calm(turns: Sequence[Floats], share: float) -> float:
+    """Return the quantile of latencies that a quarter of turns stay below, in seconds.
+
+    What else the machine does only ever adds, and to whole turns.
+    """
+    return float(np.quantile([np.quantile(each, share) for each in turns], 0.25))
 
 
 @dataclass(frozen=True)
@@ -150,26 +137,13 @@ def _turns(
     return turns
 
 
-def _turn_beside(publisher: "Publisher", request: Request, rate: float) -> Turn:
+def _turn_beside(publisher: Publisher, request: Request, rate: float) -> Floats:
     with publisher.awake():
         return _turn(request, rate)
 
 
-def _turn(request: Request, rate: float) -> Turn:
-    start, busy = time.perf_counter(), time.process_time()
-    latencies = steady(request, rate, _TURN_SECONDS)
-    return Turn(latencies, (time.process_time() - busy) / (time.perf_counter() - start))
-
-
-def undisturbed(turns: Sequence[Turn]) -> list[Floats]:
-    """Return the latencies of that quarter of turns in which the loader had most of its core."""
-    best = sorted(turns, key=lambda turn: turn.share, reverse=True)
-    return [turn.latencies for turn in best[: (len(best) + 3) // 4]]
-
-
-def p99(turns: Sequence[Turn]) -> float:
-    """Return the median of the p99s of turns hardly disturbed, in seconds."""
-    return quantile(undisturbed(turns), 0.99)
+def _turn(request: Request, rate: float) -> Floats:
+    return steady(request, rate, _TURN_SECONDS)
 
 
 def _throughput(bench: Bench, off: Server, on: Server) -> list[Rates]:
@@ -231,14 +205,11 @@ def _goals(down: _Down) -> list[Goal]:
 
 
 def _notes(down: _Down) -> list[str]:
-    all_turns = [*down.turns.off, *down.turns.on, *down.turns.again]
-    share = median(turn.share for turn in all_turns)
-    refused = f"while {down.refused} attempts to reach Fiddler were refused"
-    turns = f"Latencies: medians over the least disturbed quarter of {len(all_turns)} turns"
-    off = "Off ÷ off is of two processes that do the same: what it is away from 1 is noise."
+    turns = len([*down.turns.off, *down.turns.on, *down.turns.again])
+    spooled = f"All {down.spooled:,} predictions were spooled"
+    refused = f"{down.refused} attempts to reach Fiddler were refused"
     return [
-        f"All {down.spooled:,} predictions were spooled, {refused}.",
-        f"{turns} of {_TURN_SECONDS} s; in all, the loader had {share:.1%} of its core. {off}",
+        f"{spooled}; {refused}. Latencies: lower quartile of {turns} turns of {_TURN_SECONDS} s."
     ]
 
 
@@ -255,8 +226,7 @@ def _latency_rows(down: _Down) -> Iterator[list[str]]:
     yield ["requests/s while latencies were measured", number_text(down.rate), ""]
     for share, name in ((0.5, "p50"), (0.99, "p99")):
         for kind, those in kinds.items():
-            quantiles = [float(np.quantile(one, share)) * 1e3 for one in undisturbed(those)]
-            yield _row(f"{name} in ms, {kind}", quantiles)
-    yield ["p99, Fiddler down ÷ spool off", number_text(turns.ratio), ""]
-    yield ["the same, of all requests of these turns together", number_text(turns.together), ""]
+            all_turns = [float(np.quantile(one, share)) * 1e3 for one in those]
+            ranged = f"{number_text(min(all_turns))} – {number_text(max(all_turns))}"
+            yield [f"{name} in ms, {kind}", number_text(calm(those, share) * 1e3), ranged]
     yield ["p99, spool off ÷ spool off in another process", number_text(turns.noise), ""]
