@@ -117,14 +117,15 @@ def test_counts_are_exact_through_deaths(model: Model, red_inputs: list[Row]) ->
 
 def test_metric_files_are_bounded(model: Model) -> None:
     """Deaths leave one file a type behind, and the totals as they were."""
-    before, files = counts(model.scrape()), len(list(model.metrics_dir.glob("*.db")))
+    before = counts(model.scrape())
     for number in (signal.SIGKILL, signal.SIGTERM) * 2:
         kill(model, number)
 
     assert counts(model.scrape()) == before
-    archives = list(model.metrics_dir.glob("*_archive.db"))
-    assert len(archives) == 3
-    assert len(list(model.metrics_dir.glob("*.db"))) <= files
+    files = [path.stem.rpartition("_") for path in model.metrics_dir.glob("*.db")]
+    archives = sorted(type_ for type_, _, owner in files if owner == "archive")
+    assert archives == ["counter", "histogram", "summary"]
+    assert {owner for *_, owner in files} == {"archive", *map(str, model.pids())}
 
 
 def test_no_label_tells_processes_apart(model: Model) -> None:
