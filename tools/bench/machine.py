@@ -55,8 +55,7 @@ def pinned(to: set[int]) -> Iterator[None]:
 def describe() -> str:
     """Return processor, operating system and date in one line."""
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    system = f"{platform.system()} {platform.release()}"
-    return f"{today}, {_processor()}, {os.cpu_count()} cores, {system}"
+    return f"{today}, {_processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def load() -> float:
