@@ -7,7 +7,17 @@ import httpx
 import pytest
 from testcontainers.core.container import DockerContainer
 
-from tests.support.docker import HARDENED, METRICS_TMPFS, built, container, docker, inspect, url
+from tests.support.docker import (
+    HARDENED,
+    METRICS_TMPFS,
+    built,
+    container,
+    docker,
+    ended,
+    inspect,
+    logs,
+    url,
+)
 from tests.support.wait import eventually
 from wine_quality.data import TARGET, rows
 
@@ -41,17 +51,6 @@ def wait_until_ready(started: DockerContainer) -> None:
         eventually(lambda: httpx.get(url(started, 8000, "/readyz")).is_success, "ready")
     except (AssertionError, TimeoutError) as error:
         pytest.fail(f"{error}\n{logs(started)}", pytrace=False)
-
-
-def logs(started: DockerContainer) -> str:
-    """Return everything that a container wrote."""
-    return b"".join(started.get_logs()).decode()
-
-
-def ended(stopped: DockerContainer) -> tuple[int, list[str]]:
-    """Wait for a container's end; return its exit code and the lines it wrote to stderr."""
-    code = stopped.wait()
-    return code, stopped.get_logs()[1].decode().splitlines()
 
 
 def test_image_is_below_450_megabytes(image: str) -> None:

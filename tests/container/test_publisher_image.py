@@ -13,7 +13,9 @@ from tests.support.docker import (
     built,
     container,
     docker,
+    ended,
     inspect,
+    logs,
     url,
 )
 from tests.support.fiddler import ORGANISATION, TOKEN, Fault, Fiddler, running_fiddler, times
@@ -79,17 +81,6 @@ def value(started: DockerContainer, name: str, **labels: str) -> float:
     """Return the sum of a metric's series with these labels."""
     text = httpx.get(url(started, 9647, "/metrics")).raise_for_status().text
     return total(parse(text), name, **labels)
-
-
-def logs(started: DockerContainer) -> str:
-    """Return everything that a container wrote."""
-    return b"".join(started.get_logs()).decode()
-
-
-def ended(stopped: DockerContainer) -> tuple[int, list[str]]:
-    """Wait for a container's end; return its exit code and the lines it wrote to stderr."""
-    code = stopped.wait()
-    return code, stopped.get_logs()[1].decode().splitlines()
 
 
 def test_image_is_below_450_megabytes(image: str) -> None:

@@ -104,6 +104,17 @@ def url(started: DockerContainer, port: int, path: str = "") -> str:
     return f"http://127.0.0.1:{started.get_exposed_port(port)}{path}"
 
 
+def logs(started: DockerContainer) -> str:
+    """Return everything that a container wrote."""
+    return b"".join(started.get_logs()).decode()
+
+
+def ended(stopped: DockerContainer) -> tuple[int, list[str]]:
+    """Wait for a container's end; return its exit code and the lines it wrote to stderr."""
+    code = stopped.wait()
+    return code, stopped.get_logs()[1].decode().splitlines()
+
+
 def assert_locked_up(known: dict[str, Any]) -> None:
     """Fail where a container is not healthy, or may do more than compose.yaml should let it."""
     host = known["HostConfig"]

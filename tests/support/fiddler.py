@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -373,6 +374,17 @@ class Fiddler:
     def release(self) -> None:
         """Let stalled requests end, without an answer."""
         self.released.set()
+
+
+def publisher_settings(url: str, spool: Path, port: int) -> dict[str, str]:
+    """Return what a publisher must be told to empty a spool into a stand-in."""
+    return {
+        "FIDDLER_URL": url,
+        "FIDDLER_ORG_ID": ORGANISATION,
+        "FIDDLER_AUTH_TOKEN": TOKEN,
+        "MODEL_SPOOL_DIR": str(spool),
+        "PUBLISHER_METRICS_PORT": str(port),
+    }
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.fiddler import ORGANISATION, TOKEN
+from tests.support.fiddler import publisher_settings
 from tests.support.machine import free_port
 from tests.support.model import Samples, parse, total
 from tests.support.processes import Program
@@ -23,14 +23,10 @@ class PublisherProgram:
     """A publisher on its own port, with short pauses."""
 
     def __init__(self, spool: Path, url: str, log: Path, **settings: str) -> None:
-        port = str(free_port())
+        port = free_port()
         self._spool = spool
         given = {
-            "FIDDLER_URL": url,
-            "FIDDLER_ORG_ID": ORGANISATION,
-            "FIDDLER_AUTH_TOKEN": TOKEN,
-            "MODEL_SPOOL_DIR": str(spool),
-            "PUBLISHER_METRICS_PORT": port,
+            **publisher_settings(url, spool, port),
             "PUBLISHER_POLL_SECONDS": "0.02",
             "PUBLISHER_LABEL_DELAY_SECONDS": "0",
             "PUBLISHER_BACKOFF_SECONDS": "0.01",

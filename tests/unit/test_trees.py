@@ -16,7 +16,7 @@ from bundle.trees import TreeTables
 
 Floats = NDArray[np.float64]
 
-SIZES = (1, 2, 16, 17, 500)
+SIZES = (1, 2, 3, 7, 8, 9, 16, 17, 500)
 
 
 def _data(seed: int, *, missing: float = 0.0) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 from bundle.manifest import Manifest
 from serving.prediction_id import Signer
 from serving.spool import Label, Limits, Outcome, Prediction, Spool
-from tests.support.fiddler import ORGANISATION, TOKEN
+from tests.support.fiddler import publisher_settings
 from tools.bench import ROOT
 from tools.bench.bench import VAR, Bench
 from tools.bench.machine import BenchError, pinned
@@ -81,14 +81,8 @@ class Publisher:
 @contextmanager
 def publishing(bench: Bench, spool: Path, url: str, **settings: str) -> Iterator[Publisher]:
     """Run a publisher with the settings it comes with, on the core of the services."""
-    port = str(free_port())
-    given = {
-        "FIDDLER_URL": url,
-        "FIDDLER_ORG_ID": ORGANISATION,
-        "FIDDLER_AUTH_TOKEN": TOKEN,
-        "MODEL_SPOOL_DIR": str(spool),
-        "PUBLISHER_METRICS_PORT": port,
-    }
+    port = free_port()
+    given = publisher_settings(url, spool, port)
     log = VAR / "log" / "publisher.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output, pinned({bench.cores.server}):

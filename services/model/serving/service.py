@@ -1,14 +1,13 @@
 """What one worker serves with: bytes in, bytes out, no HTTP."""
 
-import asyncio
 from dataclasses import dataclass
 
 from bundle.manifest import Manifest
 from serving.answers import Answers
 from serving.feedback import Feedback
-from serving.inputs import OTHER, Decoded, Fault, Inputs
+from serving.inputs import OTHER, Decoded, Fault, Inputs, Row
 from serving.metrics import ModelMetrics
-from serving.predictor import Prediction, Predictor, Waiting
+from serving.predictor import Predictor, Waiting
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,22 @@ class Service:
 
     async def predict(self, body: bytes) -> bytes:
         """Return the answer to one row. Raises InvalidInputError."""
-        waiting: asyncio.Future[Prediction | None] = asyncio.get_running_loop().create_future()
-        self.predict_soon(body, waiting)
-        return self.answers.one(await waiting)
+        return self.answers.one(await self.predictor.one(self._row(body)))
 
     def predict_soon(self, body: bytes | bytearray, waiting: Waiting) -> None:
         """Predict one row together with those that arrive meanwhile. Raises InvalidInputError."""
-        decoded = self.inputs.one(body)
-        self._count_ignored(decoded)
-        self.predictor.soon(decoded.rows[0], waiting)
+        self.predictor.soon(self._row(body), waiting)
 
     def predict_batch(self, body: bytes) -> bytes:
         """Return the answer to `{"instances": [row, …]}`. Raises InvalidInputError."""
         decoded = self.inputs.many(body)
         self._count_ignored(decoded)
         return self.answers.many(self.predictor.many(decoded.rows))
+
+    def _row(self, body: bytes | bytearray) -> Row:
+        decoded = self.inputs.one(body)
+        self._count_ignored(decoded)
+        return decoded.rows[0]
 
     def _count_ignored(self, decoded: Decoded) -> None:
         if decoded.ignored:
