@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from bundle.manifest import PREDICTION, Feature, Manifest, Quantity, Reference
+from serving.distributions import MAX_ABSOLUTE_Z
 from serving.inputs import BODY, BODY_REASONS, OTHER, REASONS, Fault
-from serving.metrics import INFERENCE_BOUNDS, MAX_ABSOLUTE_Z, ModelMetrics
+from serving.metrics import INFERENCE_BOUNDS, ModelMetrics
 from tests.support.bundles import FEATURES, Floats, make_manifest, read_metrics
 from tests.support.model import Samples, by_label, select, total
 

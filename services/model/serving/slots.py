@@ -46,6 +46,10 @@ class Slots:
         """Add `amounts` (the shape of `slots`) to distinct slots."""
         self.values[self.positions[slots]] += amounts
 
+    def write(self, slots: slice, totals: NDArray[np.float64]) -> None:
+        """Set slots that nothing else adds to."""
+        self.values[self.positions[slots]] = totals
+
     def observe(self, histogram: slice, bounds: Sequence[float], value: float) -> None:
         """Add one value to a histogram's bucket (value ≤ bound) and sum."""
         self.increment(histogram.start + bisect_left(bounds, value), 1)
