@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bundle.manifest import Bin, Feature, Manifest, Quantity, Reference, Validation
-from serving.spool import Label, Limits, Outcome, Prediction, Spool
+from serving.events import Label, Prediction
+from serving.spool import Limits, Outcome, Spool
 
 LIMITS = Limits(max_bytes=1_000_000, segment_bytes=100_000, segment_seconds=60.0)
 FEATURES = ("ph", "shelf")

@@ -252,19 +252,21 @@ def turns(*seconds: float) -> list[NDArray[np.float64]]:
 
 def test_a_p99_with_a_spool_is_held_against_both_without() -> None:
     """One process without a spool may be the slower one by chance."""
-    measured = Turns(turns(2, 2), turns(3, 3), turns(2, 2))
+    measured = Turns(1_000, turns(2, 2), turns(3, 3), turns(2, 2))
 
     assert measured.ratio == pytest.approx(1.5)
 
 
 def test_noise_is_what_differs_without_a_spool() -> None:
     """What a spool costs is no noise."""
-    assert Turns(turns(2), turns(9), turns(3)).noise == pytest.approx(1.5)
+    assert Turns(1_000, turns(2), turns(9), turns(3)).noise == pytest.approx(1.5)
 
 
-def test_turns_that_others_have_disturbed_do_not_count() -> None:
-    """As long as a quarter of them is left."""
+def test_windows_that_others_have_disturbed_do_not_count() -> None:
+    """As long as a quarter of them is left; a turn of many requests has many windows."""
     assert calm(turns(2, 2, 2, 90, 90, 90), 0.99) == 2
+    assert calm([np.repeat([90.0, 2.0, 90.0], [400, 600, 200])], 0.99) == 2
+    assert calm([np.repeat([90.0, 2.0], [800, 100])], 0.99) == 90
     assert calm([np.array([1.0, 3.0])], 0.5) == 2
 
 

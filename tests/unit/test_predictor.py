@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving.events import Prediction
 from serving.inputs import Row
 from serving.metrics import ModelMetrics
 from serving.prediction_id import Signer
-from serving.predictor import Prediction, Predictor
+from serving.predictor import Predictor
 from tests.support.bundles import FEATURES, Floats, make_manifest, read_metrics
 from tests.support.model import total
 
@@ -53,7 +54,7 @@ def ask(predictor: Predictor, *values: float) -> list[Prediction | BaseException
 
 def values_of(answers: list[Prediction | BaseException | None]) -> list[float | None]:
     """Return the predicted values, None where there is no prediction."""
-    return [answer.value if isinstance(answer, Prediction) else None for answer in answers]
+    return [answer.prediction if isinstance(answer, Prediction) else None for answer in answers]
 
 
 def refuse_negative(rows: Floats) -> Floats:
@@ -133,7 +134,7 @@ def test_a_lone_row_waits_for_nobody(tmp_path: Path) -> None:
         return [await predictor.one(row(value)) for value in (1, 2, 3)]
 
     answers = asyncio.run(one_after_the_other())
-    assert [answer and answer.value for answer in answers] == [1, 2, 3]
+    assert [answer and answer.prediction for answer in answers] == [1, 2, 3]
     assert estimator.calls == [1, 1, 1]
 
 
@@ -141,7 +142,7 @@ def test_a_prediction_has_an_id_of_its_own(tmp_path: Path) -> None:
     """It carries the value, and the version of the model."""
     answers = [each for each in ask(make(tmp_path, Estimator()), 1.5, 1.5) if each is not None]
 
-    ids = {each.id for each in answers if isinstance(each, Prediction)}
+    ids = {each.prediction_id for each in answers if isinstance(each, Prediction)}
     assert len(ids) == 2
     assert {SIGNER.read(each).prediction for each in ids} == {1.5}
 
@@ -208,7 +209,7 @@ def test_a_client_that_goes_away_harms_nobody(tmp_path: Path) -> None:
 
         answer = asyncio.run(cancel_the_first())
         assert answer is not None
-        assert answer.value == 2
+        assert answer.prediction == 2
 
 
 def test_cancelled_rows_are_no_obstacle_to_a_failure(tmp_path: Path) -> None:

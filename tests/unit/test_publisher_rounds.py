@@ -16,7 +16,8 @@ from publisher.publisher import Publisher
 from publisher.quarantine import Quarantine
 from publisher.spool import Header, Spool
 from publisher.stop import Stop
-from serving.spool import Label, Limits, Prediction
+from serving.events import Label, Prediction
+from serving.spool import Limits
 from tests.support.spool import label, predictions, small_spool
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from bundle.build import build_bundle
 from bundle.checks import Recipe
 from bundle.manifest import Feature, Quantity
-from serving.spool import Prediction
+from serving.events import Prediction
 from tests.support.spool import label, small_spool
 from tools.replay import ReplayError, main, read_log, replay, report, with_service
 

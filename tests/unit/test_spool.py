@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.spool import Limits, Prediction
+from serving.events import Prediction
+from serving.spool import Limits
 from tests.support.spool import label, lines, predictions, small_spool
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from bundle.manifest import Manifest
+from serving.events import Label, Prediction
 from serving.prediction_id import Signer
-from serving.spool import Label, Limits, Outcome, Prediction, Spool
+from serving.spool import Limits, Outcome, Spool
 from tests.support.fiddler import publisher_settings
 from tools.bench import ROOT
 from tools.bench.bench import VAR, Bench

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import msgspec
 
 from bundle.manifest import Manifest
+from serving.events import Prediction
 from serving.inputs import InvalidInputError, body_error
-from serving.predictor import Prediction
 
 # To a request that this service failed to answer.
 FAILED = b'{"detail":"Internal Server Error"}'
@@ -31,7 +31,7 @@ class Answers:
     def _text(self, prediction: Prediction | None) -> str:
         if prediction is None:
             raise body_error("no_prediction", "The model has no finite prediction for these values")
-        value, id_ = prediction
+        value, id_ = prediction.prediction, prediction.prediction_id
         return f'{self._before}{value!r},"prediction_id":"{id_}{self._after}'
 
 

@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 
 from bundle.manifest import Manifest
+from serving import events
 from serving.feedback_metrics import FeedbackMetrics
 from serving.inputs import MAX_ROWS, body_error
 from serving.prediction_id import InvalidIdError, PredictionId, Signer
-from serving.spool import Label as Spooled
 from serving.spool import Spool
 
 REMEMBERED = 100_000
@@ -77,7 +77,7 @@ class Feedback:
         self._remember(prediction.nonce)
         if self._spool is not None:
             self._spool.append(
-                [Spooled(label.prediction_id, now, prediction.version, label.actual)]
+                [events.Label(label.prediction_id, now, prediction.version, label.actual)]
             )
         return None
 

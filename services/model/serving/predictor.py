@@ -6,32 +6,25 @@ event loop brings another one, and a lone request is predicted at the next turn.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from math import isfinite
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bundle.load import Estimator
+from serving.events import Prediction
 from serving.inputs import Row
 from serving.metrics import ModelMetrics
 from serving.prediction_id import Signer
-from serving.spool import Prediction as Spooled
 from serving.spool import Spool
 
 Floats = NDArray[np.float64]
 
 # So many rows are predicted whether or not more arrive: a row's cost falls no further.
 _ENOUGH = 64
-
-
-class Prediction(NamedTuple):
-    """What the estimator said of one row, and the id by which feedback will refer to it."""
-
-    value: float
-    id: str
 
 
 class Waiting(Protocol):
@@ -84,21 +77,18 @@ class Predictor:
         start = time.perf_counter()
         values = self._evaluate(features)
         seconds = time.perf_counter() - start
-        finite = np.isfinite(values)
-        if finite.all():
-            self._metrics.record(features, values, seconds)
-        else:
-            self._metrics.record(features[finite], values[finite], seconds)
         now = time.time()
         predictions = [
-            Prediction(value, self._signer.sign(value, now)) if math.isfinite(value) else None
-            for value in values.tolist()
+            Prediction(self._signer.sign(value, now), now, row, value) if isfinite(value) else None
+            for row, value in zip(rows, values.tolist(), strict=True)
         ]
+        made = [each for each in predictions if each]
+        if len(made) < len(rows):
+            finite = np.isfinite(values)
+            features, values = features[finite], values[finite]
+        self._metrics.record(features, values, seconds)
         if self._spool is not None:
-            pairs = zip(rows, predictions, strict=True)
-            self._spool.append(
-                [Spooled(each.id, now, row, each.value) for row, each in pairs if each]
-            )
+            self._spool.append(made)
         return predictions
 
     def _gather(self, seen: int) -> None:

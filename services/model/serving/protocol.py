@@ -17,9 +17,9 @@ from uvicorn.server import ServerState
 
 from serving.answers import FAILED, refusal
 from serving.body import too_large
+from serving.events import Prediction
 from serving.http_metrics import CLIENT_CLOSED_REQUEST, RouteMetrics
 from serving.inputs import InvalidInputError
-from serving.predictor import Prediction
 from serving.service import Service
 
 log = logging.getLogger(__name__)

@@ -42,11 +42,13 @@ from typing import Any, Literal
 import msgspec
 
 from bundle.manifest import PREDICTION, REFERENCE_FILE, Manifest, Quantity, Reference
+from serving.events import Label, Prediction
 
 FORMAT = 1
 SUFFIX = ".jsonl"
 PUBLISHED_SUFFIX = ".published.jsonl"
 _UNFINISHED_SUFFIX = ".new"
+_NO_SEGMENT = -1
 # An unfinished segment lives for microseconds, unless its worker was killed in just these.
 _UNFINISHED_SECONDS = 60.0
 # After a failure the disk is left alone for so long: it is likely to be full still.
@@ -56,24 +58,6 @@ Outcome = Literal["written", "failed", "dropped"]
 OUTCOMES: tuple[Outcome, ...] = ("written", "failed", "dropped")
 
 log = logging.getLogger(__name__)
-
-
-class Prediction(msgspec.Struct):
-    """A prediction made at `time` (s since 1970); features in the bundle's order, NaN: missing."""
-
-    prediction_id: str
-    time: float
-    features: Sequence[float]
-    prediction: float
-
-
-class Label(msgspec.Struct):
-    """The truth about a prediction, told at `time` (s since 1970)."""
-
-    label_of: str
-    time: float
-    version: str
-    actual: float
 
 
 @dataclass(frozen=True)
@@ -107,7 +91,7 @@ class Spool:
         self._limits = limits
         self._count = count
         self._encoder = msgspec.json.Encoder()
-        self._descriptor: int | None = None
+        self._descriptor = _NO_SEGMENT
         self._size = 0
         self._closes_at = 0.0
         self._retries_at = 0.0
@@ -127,8 +111,9 @@ class Spool:
         written = 0
         try:
             lines = self._encoder.encode_lines(events)
-            segment = self._segment(len(lines), now)
-            size = os.write(segment, lines)
+            if now >= self._closes_at or self._size + len(lines) > self._limits.segment_bytes:
+                self._begin_segment(len(lines), now)
+            size = os.write(self._descriptor, lines)
             self._size += size
             written = len(events) if size == len(lines) else lines.count(b"\n", 0, size)
             if written < len(events):
@@ -139,9 +124,9 @@ class Spool:
 
     def close(self) -> None:
         """Close the segment: nobody waits for more of it."""
-        if self._descriptor is not None:
+        if self._descriptor != _NO_SEGMENT:
             os.close(self._descriptor)
-            self._descriptor = None
+            self._descriptor, self._closes_at = _NO_SEGMENT, 0.0
 
     def _fail(self, events: int, error: Exception, now: float) -> None:
         """Count what is lost, and leave the segment: nothing may follow a torn line."""
@@ -150,16 +135,13 @@ class Spool:
         self._retries_at = now + _RETRY_SECONDS
         self.close()
 
-    def _segment(self, wanted: int, now: float) -> int:
-        """Return the descriptor of a segment that takes `wanted` bytes. Raises OSError."""
-        full = self._size + wanted > self._limits.segment_bytes
-        if self._descriptor is None or full or now >= self._closes_at:
-            self.close()
-            _make_room(self._directory, self._limits, wanted, self._count)
-            self._descriptor = _begin(self._directory, self._header)
-            self._size = len(self._header)
-            self._closes_at = now + self._limits.segment_seconds
-        return self._descriptor
+    def _begin_segment(self, wanted: int, now: float) -> None:
+        """Go on with a new segment, where there is room for `wanted` bytes. Raises OSError."""
+        self.close()
+        _make_room(self._directory, self._limits, wanted, self._count)
+        self._descriptor = _begin(self._directory, self._header)
+        self._size = len(self._header)
+        self._closes_at = now + self._limits.segment_seconds
 
 
 def place_reference(directory: Path, bundle: Path, manifest: Manifest) -> None:

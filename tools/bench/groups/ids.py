@@ -4,8 +4,9 @@ import tempfile
 from pathlib import Path
 
 from bundle.load import load_manifest
+from serving.events import Prediction
 from serving.prediction_id import Signer
-from serving.spool import Limits, Prediction, Spool
+from serving.spool import Limits, Spool
 from tools.bench.bench import VAR, Bench
 from tools.bench.clock import microseconds
 from tools.bench.report import Section, at_most, number_text
