@@ -12,7 +12,7 @@ could add, and no two runs agree on it.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -34,7 +34,9 @@ Floats = NDArray[np.float64]
 _TURN_SECONDS = 0.2
 # Requests whose p99 is taken: so few that most windows are over before the machine is next away.
 _WINDOW = 200
-_LOADS = {"a quarter": 0.25, "half": 0.5}
+# Requests a second of a busy service. A spool shows more the less there is of else to wait for, so
+# half of what one can do at all is measured, too.
+_BUSY = 1_000.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class _Down:
     """What was measured while Fiddler was down."""
 
     throughput: Sequence[Rates]
-    turns: Mapping[str, Turns]
+    turns: Sequence[Turns]
     spooled: int
     refused: int
 
@@ -128,10 +130,8 @@ def _measure_down(bench: Bench, spool: Path) -> _Down:
             publisher.until(lambda: publisher.total("publisher_failures_total"), "a refusal")
             most = median(each.off for each in throughput)
             with pinned({bench.cores.loader}):
-                turns = {
-                    name: _turns(bench, (off, on, again), publisher, share * most)
-                    for name, share in _LOADS.items()
-                }
+                servers = off, on, again
+                turns = [_turns(bench, servers, publisher, rate) for rate in (_BUSY, most / 2)]
             refused = _check_refused(publisher)
         return _Down(throughput, turns, _check_spooled(on), refused)
 
@@ -157,7 +157,7 @@ def _turn_beside(publisher: Publisher, request: Request, rate: float) -> Floats:
 
 
 def _turn(request: Request, rate: float) -> Floats:
-    return steady(request, rate, _TURN_SECONDS)
+    return steady(request, rate, max(_TURN_SECONDS, 2 * _WINDOW / rate))
 
 
 def _throughput(bench: Bench, off: Server, on: Server) -> list[Rates]:
@@ -195,8 +195,8 @@ def _row(what: str, values: Sequence[float]) -> list[str]:
 
 
 def _goals(down: _Down) -> list[Goal]:
-    load, turns = next(iter(down.turns.items()))
-    what = f"p99 at {load} of the throughput, Fiddler down ÷ spool off"
+    turns = down.turns[0]
+    what = f"p99 at {number_text(turns.rate)} requests/s, Fiddler down ÷ spool off"
     tail = at_most("export", what, turns.ratio, 1.1)
     return [
         replace(tail, figure=f"{tail.figure} (off ÷ off: {number_text(turns.noise)})"),
@@ -225,9 +225,9 @@ def _throughput_rows(rounds: Sequence[Rates]) -> Iterator[list[str]]:
 
 
 def _latency_rows(down: _Down) -> Iterator[list[str]]:
-    for load, turns in down.turns.items():
+    for turns in down.turns:
         kinds = {"spool off": [*turns.off, *turns.again], "Fiddler down": turns.on}
-        yield [f"requests/s: {load} of the throughput without a spool", number_text(turns.rate), ""]
+        yield ["requests/s while latencies were measured", number_text(turns.rate), ""]
         for share, name in ((0.5, "p50"), (0.99, "p99")):
             for kind, those in kinds.items():
                 every = float(np.quantile(np.concatenate(those), share))
