@@ -18,6 +18,7 @@ from bundle.manifest import PREDICTION, Manifest
 from tests.support.spool import lines
 from tools.bench import __main__ as bench
 from tools.bench.clock import microseconds
+from tools.bench.groups.overhead import cost
 from tools.bench.groups.publishing import Mark, Speed, speed
 from tools.bench.groups.serving import ratio
 from tools.bench.groups.spooling import Rates, Turns, calm
@@ -248,6 +249,12 @@ def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
 def turns(*seconds: float) -> list[NDArray[np.float64]]:
     """Return turns in which every request took the same."""
     return [np.full(100, each) for each in seconds]
+
+
+def test_what_monitoring_costs_is_the_median_of_the_turns() -> None:
+    """Two processes of each count as one; a turn that others disturbed counts as any other."""
+    calm = [80.0, 90.0, 110.0, 100.0]
+    assert cost([calm, calm, [10.0, 100.0, 100.0, 10.0]]) == pytest.approx(0.1)
 
 
 def test_a_p99_with_a_spool_is_held_against_both_without() -> None:

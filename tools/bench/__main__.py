@@ -1,7 +1,7 @@
 """Measure this service against its ceiling, the original and its peers: python -m tools.bench.
 
-Groups: serving, latency, scaling, batch, monitoring, scrape, ids, spooling, publishing, start,
-exactness; or all of them.
+Groups: serving, latency, scaling, batch, overhead, monitoring, scrape, ids, spooling, publishing,
+start, exactness; or all of them.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from tools.bench.groups import (
     ids,
     latency,
     monitoring,
+    overhead,
     publishing,
     scaling,
     scrape,
@@ -35,6 +36,7 @@ _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "latency": latency.measure,
     "scaling": scaling.measure,
     "batch": batch.measure,
+    "overhead": overhead.measure,
     "monitoring": monitoring.measure,
     "scrape": scrape.measure,
     "ids": ids.measure,

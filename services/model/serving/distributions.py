@@ -77,11 +77,33 @@ class _Parts(NamedTuple):
     zero: NDArray[Any]
 
 
+class _Views(NamedTuple):
+    """The memory for a batch of n rows, and as many rows of the constants."""
+
+    # (n, columns), the first ones the features; and once more, to be compared with every edge.
+    values: Floats
+    features: Floats
+    predictions: Floats
+    comparable: Floats
+    least: Floats
+    most: Floats
+    mean: Floats
+    per_sigma: Floats
+    # (n, edges, columns), and the same as numbers.
+    is_reached: NDArray[np.bool_]
+    reached: NDArray[np.uint8]
+    # (3, n, columns), and its parts.
+    terms: Floats
+    positive: Floats
+    negative: Floats
+    squared: Floats
+
+
 class _Sums:
     """Sums up batches.
 
-    All memory is laid out once, and constants are repeated for every row: making arrays and
-    broadcasting would take as long as calculating.
+    All memory is laid out once, with constants repeated for every row, and so are the views of it:
+    making arrays and broadcasting would take as long as calculating.
     """
 
     def __init__(self, references: Sequence[Reference], bounds: Sequence[float]) -> None:
@@ -98,16 +120,10 @@ class _Sums:
         self._values = np.empty((_ROWS, columns))
         self._is_reached = np.empty((_ROWS, *self._edges.shape), np.bool_)
         self._terms = np.empty((3, _ROWS, columns))
+        self._views: dict[int, _Views] = {}
         self._sums = np.zeros(self._edges.size + 3 * columns + 2)
         self._parts = self._split(self._sums)
         self.indices = self._split(np.arange(len(self._sums)))
-
-    def _split(self, vector: NDArray[Any]) -> _Parts:
-        edges, columns = self._edges.shape
-        reached, moments, rows, zero = np.split(
-            vector, np.cumsum([edges * columns, 3 * columns, 1])
-        )
-        return _Parts(reached.reshape(edges, columns), moments.reshape(3, columns), rows, zero)
 
     def of(self, rows: Floats, predictions: Floats) -> Floats:
         """Return the sums of rows (n ≤ _ROWS, features) and predictions (n,).
@@ -117,25 +133,52 @@ class _Sums:
         n, features = rows.shape
         if features != self._features:
             raise ValueError(f"rows of {features} features, not of {self._features}")
-        values = self._values[:n]
-        values[:, :features], values[:, features:] = rows, predictions[:, None]
-        reached = np.greater_equal(values[:, None, :], self._edges, out=self._is_reached[:n])
+        at = self._views.get(n) or self._view(n)
+        at.features[:] = rows
+        at.predictions[:] = predictions[:, None]
+        np.greater_equal(at.comparable, self._edges, out=at.is_reached)
         # Counts add up fastest in as few bits as they need.
-        self._parts.reached[:] = np.add.reduce(reached.view(np.uint8), axis=0, dtype=np.uint8)
-        z = np.maximum(values, self._least[:n], out=values)
-        np.minimum(z, self._most[:n], out=z)
-        np.subtract(z, self._mean[:n], out=z)
-        np.multiply(z, self._per_sigma[:n], out=z)
+        self._parts.reached[:] = np.add.reduce(at.reached, axis=0, dtype=np.uint8)
+        z = at.values
+        np.maximum(z, at.least, out=z)
+        np.minimum(z, at.most, out=z)
+        np.subtract(z, at.mean, out=z)
+        np.multiply(z, at.per_sigma, out=z)
         if self._is_nullable:
             np.copyto(z, 0.0, where=np.isnan(z))
-        terms = self._terms[:, :n]
-        positive, negative, squared = terms
-        np.maximum(z, 0.0, out=positive)
-        np.subtract(positive, z, out=negative)
-        np.multiply(z, z, out=squared)
-        np.add.reduce(terms, axis=1, out=self._parts.moments)
+        np.maximum(z, 0.0, out=at.positive)
+        np.subtract(at.positive, z, out=at.negative)
+        np.multiply(z, z, out=at.squared)
+        np.add.reduce(at.terms, axis=1, out=self._parts.moments)
         self._parts.rows[0] = n
         return self._sums
+
+    def _view(self, n: int) -> _Views:
+        """Return the memory for n rows, made once."""
+        values, is_reached, terms = self._values[:n], self._is_reached[:n], self._terms[:, :n]
+        self._views[n] = _Views(
+            values=values,
+            features=values[:, : self._features],
+            predictions=values[:, self._features :],
+            comparable=values[:, None, :],
+            least=self._least[:n],
+            most=self._most[:n],
+            mean=self._mean[:n],
+            per_sigma=self._per_sigma[:n],
+            is_reached=is_reached,
+            reached=is_reached.view(np.uint8),
+            terms=terms,
+            positive=terms[0],
+            negative=terms[1],
+            squared=terms[2],
+        )
+        return self._views[n]
+
+    def _split(self, vector: NDArray[Any]) -> _Parts:
+        edges, columns = self._edges.shape
+        sizes = edges * columns, 3 * columns, 1
+        reached, moments, rows, zero = np.split(vector, np.cumsum(sizes))
+        return _Parts(reached.reshape(edges, columns), moments.reshape(3, columns), rows, zero)
 
 
 def _edges(references: Sequence[Reference], bounds: Sequence[float]) -> Floats:

@@ -9,7 +9,7 @@ from tools.bench import ours
 from tools.bench.bench import Bench
 from tools.bench.machine import BenchError, load, pinned, require_wrk
 from tools.bench.peers import catalogue
-from tools.bench.report import Goal, Section, at_least, at_most, number_text
+from tools.bench.report import Goal, Section, at_least, number_text
 from tools.bench.servers import Running, Server
 from tools.bench.wrk import CONNECTIONS, Answered, wrk
 
@@ -111,12 +111,10 @@ def _goals(rounds: Rounds) -> list[Goal]:
     original = ratio(rounds, ours.MONITORED, catalogue.ORIGINAL)
     plain = ratio(rounds, ours.PLAIN, catalogue.ORIGINAL)
     ceiling = 100 * ratio(rounds, ours.MONITORED, ours.CEILING)
-    cost = 100 * (1 - ratio(rounds, ours.MONITORED, ours.UNMONITORED))
     goals = [
         at_least("throughput", "× the original", original, 20, "×"),
         at_least("throughput", "not compiled: × the original", plain, 10, "×"),
         at_least("throughput", "of the ceiling", ceiling, 50, " %"),
-        at_most("monitoring", "throughput that it costs", cost, 15, " %"),
     ]
     if fastest:
         faster = ratio(rounds, ours.MONITORED, fastest)
