@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
@@ -43,6 +44,11 @@ def number_text(value: float) -> str:
     if abs(value) >= 1000:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
+
+
+def spread(values: Sequence[float]) -> list[str]:
+    """Return two cells: the median, and the lowest – highest."""
+    return [number_text(median(values)), f"{number_text(min(values))} – {number_text(max(values))}"]
 
 
 def markdown(sections: Sequence[Section], head: Sequence[str]) -> str:

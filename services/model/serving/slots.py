@@ -2,7 +2,7 @@
 
 prometheus_client updates one series at a time, at about 5 µs each in multiprocess mode. A
 prediction moves dozens. Here a process lays out all of its series once, in prometheus_client's own
-file format, and then adds to any number of them with one NumPy statement.
+file format, and then moves any number of them with one NumPy statement.
 
 The format (prometheus_client.mmap_dict): int32 bytes used, 4 bytes of padding; then for each entry
 int32 key length, the key padded to 8 bytes, float64 value, float64 timestamp. Everything is 8-byte

@@ -16,7 +16,7 @@ from tests.support.fiddler import Fiddler, running_fiddler
 from tools.bench.bench import VAR, Bench
 from tools.bench.machine import pinned
 from tools.bench.publisher import Publisher, fill, publishing, require_client
-from tools.bench.report import Section, at_least, number_text
+from tools.bench.report import Section, at_least, spread
 
 PREDICTIONS = 100_000
 _EVENTS = PREDICTIONS + PREDICTIONS // 2
@@ -106,5 +106,4 @@ def _rows(kind: str, speeds: Sequence[Speed]) -> Iterator[list[str]]:
         (f"{kind}/s", [each.wall for each in speeds]),
         (f"{kind} per s of the publisher's processor time", [each.processor for each in speeds]),
     ):
-        measured = f"{number_text(min(values))} – {number_text(max(values))}"
-        yield [what, number_text(median(values)), measured]
+        yield [what, *spread(values)]

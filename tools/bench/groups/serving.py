@@ -9,7 +9,7 @@ from tools.bench import ours
 from tools.bench.bench import Bench
 from tools.bench.machine import BenchError, load, pinned, require_wrk
 from tools.bench.peers import catalogue
-from tools.bench.report import Goal, Section, at_least, number_text
+from tools.bench.report import Goal, Section, at_least, number_text, spread
 from tools.bench.servers import Running, Server
 from tools.bench.wrk import CONNECTIONS, Answered, wrk
 
@@ -130,8 +130,7 @@ def _table(rounds: Rounds) -> list[list[str]]:
         rows.append(
             [
                 name,
-                number_text(median(rates)),
-                f"{number_text(min(rates))} – {number_text(max(rates))}",
+                *spread(rates),
                 number_text(median(each.p50 for each in answered) * 1e3),
                 number_text(ratio(rounds, name, catalogue.ORIGINAL)),
                 f"{100 * ratio(rounds, name, ours.CEILING):.1f} %",

@@ -24,7 +24,7 @@ from tools.bench import ours
 from tools.bench.bench import VAR, Bench
 from tools.bench.machine import BenchError, pinned, require_wrk
 from tools.bench.publisher import Publisher, publishing, refusing, require_client, sum_of
-from tools.bench.report import Goal, Section, at_most, number_text
+from tools.bench.report import Goal, Section, at_most, number_text, spread
 from tools.bench.servers import Server
 from tools.bench.steady import steady
 from tools.bench.wrk import Request, wrk
@@ -34,8 +34,7 @@ Floats = NDArray[np.float64]
 _TURN_SECONDS = 0.2
 # Requests whose p99 is taken: so few that most windows are over before the machine is next away.
 _WINDOW = 200
-# Requests a second of a busy service. A spool shows more the less there is of else to wait for, so
-# half of what one can do at all is measured, too.
+# Requests a second of a busy service. The other load is half of what a service can do at all.
 _BUSY = 1_000.0
 
 
@@ -188,18 +187,9 @@ def _check_spooled(server: Server) -> int:
     return spooled
 
 
-def _row(what: str, values: Sequence[float]) -> list[str]:
-    """Return a line of the table: the median over the rounds, and what they ranged over."""
-    measured = f"{number_text(min(values))} – {number_text(max(values))}"
-    return [what, number_text(median(values)), measured]
-
-
 def _goals(down: _Down) -> list[Goal]:
-    turns = down.turns[0]
-    what = f"p99 at {number_text(turns.rate)} requests/s, Fiddler down ÷ spool off"
-    tail = at_most("export", what, turns.ratio, 1.1)
     return [
-        replace(tail, figure=f"{tail.figure} (off ÷ off: {number_text(turns.noise)})"),
+        *map(_tail, down.turns),
         at_most(
             "export",
             "spooling a prediction, by throughput",
@@ -210,6 +200,12 @@ def _goals(down: _Down) -> list[Goal]:
     ]
 
 
+def _tail(turns: Turns) -> Goal:
+    what = f"p99 at {number_text(turns.rate)} requests/s, Fiddler down ÷ spool off"
+    goal = at_most("export", what, turns.ratio, 1.1)
+    return replace(goal, figure=f"{goal.figure} (off ÷ off: {number_text(turns.noise)})")
+
+
 def _notes(down: _Down) -> list[str]:
     spooled = f"All {down.spooled:,} predictions were spooled"
     refused = f"{down.refused} attempts to reach Fiddler were refused"
@@ -218,10 +214,10 @@ def _notes(down: _Down) -> list[str]:
 
 
 def _throughput_rows(rounds: Sequence[Rates]) -> Iterator[list[str]]:
-    yield _row("requests/s, spool off", [each.off for each in rounds])
-    yield _row("requests/s, spool on", [each.on for each in rounds])
-    yield _row("on ÷ off", [each.ratio for each in rounds])
-    yield _row("µs that spooling a prediction takes", [each.cost for each in rounds])
+    yield ["requests/s, spool off", *spread([each.off for each in rounds])]
+    yield ["requests/s, spool on", *spread([each.on for each in rounds])]
+    yield ["on ÷ off", *spread([each.ratio for each in rounds])]
+    yield ["µs that spooling a prediction takes", *spread([each.cost for each in rounds])]
 
 
 def _latency_rows(down: _Down) -> Iterator[list[str]]:
