@@ -7,13 +7,16 @@ import serving.app  # noqa: F401 once here, instead of half a second in every wo
 from serving.archive import archive_dead_workers
 from serving.logs import logging_config
 from serving.metrics_server import start_metrics_server
+from serving.seats import Seats
 from serving.settings import read_settings
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
-    from gunicorn.workers.base import Worker
+
+    from serving.worker import Worker
 
 settings = read_settings()
+seats = Seats()
 
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
@@ -35,8 +38,14 @@ def when_ready(_server: "Arbiter") -> None:
     start_metrics_server(settings)
 
 
-def child_exit(server: "Arbiter", _worker: "Worker") -> None:
-    """Keep a dead worker's counts. An exception here would stop the whole service."""
+def pre_fork(_server: "Arbiter", worker: "Worker") -> None:
+    """Give a worker its seat."""
+    worker.seat = seats.of(worker.age)
+
+
+def child_exit(server: "Arbiter", worker: "Worker") -> None:
+    """Keep a dead worker's counts, and give up its seat. An exception would stop the service."""
+    worker.seat.leave()
     try:
         archive_dead_workers(settings.metrics_dir, server.WORKERS)
     except Exception:
