@@ -53,11 +53,9 @@ class Request:
     method: str = "POST"
 
 
-def wrk(
-    request: Request, seconds: int, connections: int = CONNECTIONS, threads: int = 1
-) -> Answered:
+def wrk(request: Request, seconds: int, connections: int = CONNECTIONS) -> Answered:
     """Ask for some seconds. Raises BenchError where an answer is not 2xx or missing."""
-    with asking(request, seconds, connections, threads) as process:
+    with asking(request, seconds, connections) as process:
         output, _ = process.communicate()
     return parse(output.decode())
 
@@ -67,11 +65,10 @@ def asking(
     request: Request,
     seconds: int,
     connections: int = CONNECTIONS,
-    threads: int = 1,
     pause_ms: int = 0,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Ask while the block runs, at most for some seconds; a connection pauses before requests."""
-    options = ["-t", str(threads), "-c", str(connections), "-d", f"{seconds}s"]
+    options = ["-t", "1", "-c", str(connections), "-d", f"{seconds}s"]
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "requests.lua"
         script.write_text(_script(request, script.with_suffix(".bodies"), pause_ms))
