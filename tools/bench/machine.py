@@ -84,3 +84,9 @@ def children(pid: int) -> list[int]:
     """Return the processes that a process has started and that live."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
+
+
+def processor_seconds(pid: int) -> float:
+    """Return how long a process has had a core, in whole ticks of 10 ms."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

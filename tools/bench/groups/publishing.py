@@ -3,7 +3,6 @@
 The stand-in for Fiddler is a part of this process, on the other core.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from statistics import median
 from bundle.load import load_manifest
 from tests.support.fiddler import Fiddler, running_fiddler
 from tools.bench.bench import VAR, Bench
-from tools.bench.machine import pinned
+from tools.bench.machine import pinned, processor_seconds
 from tools.bench.publisher import Publisher, fill, publishing, require_client
 from tools.bench.report import Section, at_least, spread
 
@@ -86,19 +85,13 @@ def speed(start: Mark, end: Mark) -> Speed:
 def _mark(publisher: "Publisher", fiddler: Fiddler, events: int) -> Mark:
     """Return the state of things as soon as Fiddler has so many events."""
     publisher.until(lambda: _arrived(fiddler) >= events, f"{events:,} events arrived")
-    return Mark(_arrived(fiddler), time.perf_counter(), _processor_seconds(publisher.pid))
+    return Mark(_arrived(fiddler), time.perf_counter(), processor_seconds(publisher.pid))
 
 
 def _arrived(fiddler: Fiddler) -> int:
     """Return the events that Fiddler has accepted: each once, labels that found theirs."""
     counts = fiddler.store.counts
     return counts["accepted"] + counts["updates"]
-
-
-def _processor_seconds(pid: int) -> float:
-    """Return how long a process has had a core, in whole ticks of 10 ms."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _rows(kind: str, speeds: Sequence[Speed]) -> Iterator[list[str]]:

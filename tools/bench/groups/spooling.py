@@ -9,9 +9,14 @@ work cannot slow down what it is compared with.
 Latencies are those of the calm quarter of short windows. A shared machine takes its cores away for
 milliseconds, many times a second; the p99 over all requests measures that, ten times what a spool
 could add, and no two runs agree on it.
+
+The goal is held at more requests than the original can answer at all. Beyond that a core is soon
+busy all the time, for requests that come alone cost several times what they cost in a full batch;
+then each microsecond, whatever takes it, is waited for by all that queue. Those loads are shown.
 """
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +27,13 @@ from numpy.typing import NDArray
 
 from tools.bench import ours
 from tools.bench.bench import VAR, Bench
-from tools.bench.machine import BenchError, pinned, require_wrk
+from tools.bench.machine import (
+    BenchError,
+    children,
+    pinned,
+    processor_seconds,
+    require_wrk,
+)
 from tools.bench.publisher import Publisher, publishing, refusing, require_client, sum_of
 from tools.bench.report import Goal, Section, at_most, number_text, spread
 from tools.bench.servers import Server
@@ -34,21 +45,24 @@ Floats = NDArray[np.float64]
 _TURN_SECONDS = 0.2
 # Requests whose p99 is taken: so few that most windows are over before the machine is next away.
 _WINDOW = 200
-# Requests a second of a busy service. The other load is half of what a service can do at all.
+# Requests a second of a busy service, and of one that takes about half of its core.
 _BUSY = 1_000.0
+_HALF_BUSY = 5_000.0
 
 
 @dataclass(frozen=True)
 class Turns:
     """Latencies (n,) of each turn at some rate, in the order of answers, in seconds.
 
-    Without a spool, with it, and without it once more, in another process.
+    Without a spool, with it, and without it once more, in another process; and the share of its
+    core that the first one had in each of its turns.
     """
 
     rate: float
     off: list[Floats] = field(default_factory=list)
     on: list[Floats] = field(default_factory=list)
     again: list[Floats] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
@@ -122,7 +136,8 @@ def measure(bench: Bench) -> Section:
 def _measure_down(bench: Bench, spool: Path) -> _Down:
     off, on = ours.monitored(bench), ours.spooling(bench, spool)
     again = replace(ours.monitored(bench), name=f"{off.name}, again")
-    with bench.running(off), bench.running(again), bench.running(on):
+    with bench.running(off) as started, bench.running(again), bench.running(on):
+        (worker,) = children(started.pid)
         with pinned({bench.cores.loader}):
             throughput = _throughput(bench, off, on)
         with refusing() as url, publishing(bench, spool, url) as publisher:
@@ -130,20 +145,33 @@ def _measure_down(bench: Bench, spool: Path) -> _Down:
             most = median(each.off for each in throughput)
             with pinned({bench.cores.loader}):
                 servers = off, on, again
-                turns = [_turns(bench, servers, publisher, rate) for rate in (_BUSY, most / 2)]
+                turns = [
+                    _turns(bench, servers, worker, publisher, rate)
+                    for rate in (_BUSY, _HALF_BUSY, most / 2)
+                ]
             refused = _check_refused(publisher)
         return _Down(throughput, turns, _check_spooled(on), refused)
 
 
 def _turns(
-    bench: Bench, servers: tuple[Server, Server, Server], publisher: "Publisher", rate: float
+    bench: Bench,
+    servers: tuple[Server, Server, Server],
+    worker: int,
+    publisher: "Publisher",
+    rate: float,
 ) -> Turns:
-    """Ask in short turns, so that all have their share of what others do to the machine."""
+    """Ask in short turns, so that all have their share of what others do to the machine.
+
+    `worker` is the pid of what answers for the first server.
+    """
     off, on, again = (bench.request(server) for server in servers)
     turns = Turns(rate)
     publisher.sleep()
     for _ in range(round(bench.rounds * bench.seconds / _TURN_SECONDS)):
+        start, had = time.perf_counter(), processor_seconds(worker)
         turns.off.append(_turn(off, rate))
+        seconds = time.perf_counter() - start
+        turns.busy.append((processor_seconds(worker) - had) / seconds)
         turns.on.append(_turn_beside(publisher, on, rate))
         turns.again.append(_turn(again, rate))
         turns.on.append(_turn_beside(publisher, on, rate))
@@ -189,7 +217,7 @@ def _check_spooled(server: Server) -> int:
 
 def _goals(down: _Down) -> list[Goal]:
     return [
-        *map(_tail, down.turns),
+        *(_tail(each) for each in down.turns if each.rate == _BUSY),
         at_most(
             "export",
             "spooling a prediction, by throughput",
@@ -223,7 +251,8 @@ def _throughput_rows(rounds: Sequence[Rates]) -> Iterator[list[str]]:
 def _latency_rows(down: _Down) -> Iterator[list[str]]:
     for turns in down.turns:
         kinds = {"spool off": [*turns.off, *turns.again], "Fiddler down": turns.on}
-        yield ["requests/s while latencies were measured", number_text(turns.rate), ""]
+        busy = f"{np.mean(turns.busy):.0%} of a core, spool off"
+        yield ["requests/s while latencies were measured", number_text(turns.rate), busy]
         for share, name in ((0.5, "p50"), (0.99, "p99")):
             for kind, those in kinds.items():
                 every = float(np.quantile(np.concatenate(those), share))
