@@ -9,6 +9,7 @@ from serving.logs import logging_config
 from serving.metrics_server import start_metrics_server
 from serving.seats import Seats
 from serving.settings import read_settings
+from serving.worker import Word
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 settings = read_settings()
 seats = Seats()
+word = Word()
 
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
@@ -39,8 +41,9 @@ def when_ready(_server: "Arbiter") -> None:
 
 
 def pre_fork(_server: "Arbiter", worker: "Worker") -> None:
-    """Give a worker its seat."""
+    """Give a worker its seat, and what it shares with all others."""
     worker.seat = seats.of(worker.age)
+    worker.word = word
 
 
 def child_exit(server: "Arbiter", worker: "Worker") -> None:

@@ -31,12 +31,19 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     }
     # Given by the master, before it forks.
     seat: Seat
+    word: "Word"
 
     def load_wsgi(self) -> None:
-        """Load the application; where its bundle does not load, stop the service with one line."""
+        """Load the application; where its bundle does not load, stop the service with one line.
+
+        One worker does so. A second such exit would reach gunicorn's master while it stops, as an
+        exception that nothing there catches.
+        """
         try:
             super().load_wsgi()
         except BundleError as error:
+            if not self.word.take():
+                sys.exit(1)
             self.log.critical("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
 
@@ -60,6 +67,19 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     def _install_sigquit_handler(self) -> None:
         """Stop at SIGQUIT, too: the base class sets a flag that nothing in uvicorn reads."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, _stop)
+
+
+class Word:
+    """What only the first of several processes gets to say. Made before they are forked."""
+
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        os.write(write, b"!")
+        os.close(write)
+
+    def take(self) -> bool:
+        """Tell whether this process is the first to ask."""
+        return bool(os.read(self._read, 1))
 
 
 class _Server(Server):
