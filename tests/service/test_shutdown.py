@@ -4,6 +4,12 @@ import json
 import os
 import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +22,9 @@ from tests.support.model import Model, start_model, total
 from tests.support.processes import alive, running
 from tests.support.wait import eventually
 from wine_quality.data import Row
+
+CLIENTS = 8
+RELOADS = 4
 
 
 def connect(model: Model) -> socket.socket:
@@ -97,6 +106,56 @@ def test_a_worker_told_to_stop_finishes_too(start_model: StartModel, red_inputs:
         assert answer.startswith(b"HTTP/1.1 200")
         assert total(model.scrape(), "model_predictions_total") == 1
         assert total(model.scrape(), "http_requests_inprogress") == 0
+
+
+def test_a_reload_loses_no_request(start_model: StartModel, red_inputs: list[Row]) -> None:
+    """Clients keep their connections and send without a pause, while all workers are replaced."""
+    body = json.dumps(red_inputs[0])
+    with start_model() as model, asking(model, body) as answered:
+        for _ in range(RELOADS):
+            before, count = model.pids(), len(answered)
+            model.program.signal(signal.SIGHUP)
+            eventually(partial(is_replaced, model, before, answered, count), "other workers answer")
+
+    assert {each for each in answered if each != HTTPStatus.OK} == set()
+
+
+def is_replaced(model: Model, before: set[int], answered: list[object], count: int) -> bool:
+    """Tell whether none of these workers is left, and requests were answered since."""
+    return not any(map(alive, before)) and len(answered) > count and len(model.pids()) == 2
+
+
+@contextmanager
+def asking(model: Model, body: str) -> Iterator[list[object]]:
+    """Ask from several connections; yield the list of statuses, and of errors by their names."""
+    address = urlsplit(model.url)
+    assert address.hostname
+    stop = threading.Event()
+    answered: list[object] = []
+
+    def ask(client: HTTPConnection) -> None:
+        while not stop.is_set():
+            try:
+                client.request("POST", "/predict", body)
+                response = client.getresponse()
+                response.read()
+                answered.append(response.status)
+            except (OSError, HTTPException) as error:
+                answered.append(repr(error))
+                client.close()
+
+    clients = [HTTPConnection(address.hostname, address.port, timeout=60) for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=ask, args=(each,)) for each in clients]
+    for each in threads:
+        each.start()
+    try:
+        yield answered
+    finally:
+        stop.set()
+        for each in threads:
+            each.join()
+        for client in clients:
+            client.close()
 
 
 def test_a_client_that_never_finishes_does_not_hold_up_a_stop(

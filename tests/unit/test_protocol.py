@@ -296,19 +296,44 @@ def test_a_connection_closes_when_the_client_wants_it(asked: bytes, config: Conf
 
 
 def test_a_stop_lets_the_answer_out_first(config: Config) -> None:
-    """A connection in use closes after its answer, another at once."""
+    """Of what has been asked, and of what comes a moment later; either way it is the last one."""
 
     async def talk() -> None:
-        idle, busy = Client(config), Client(config)
+        clients = busy, late, other = Client(config), Client(config), Client(config)
         busy.send(request())
-        idle.protocol.shutdown()
-        busy.protocol.shutdown()
-        assert (idle.wire.closing, busy.wire.closing) == (True, False)
-        (answer,) = await busy.answers(1)
-        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-        assert busy.wire.closing
+        for each in clients:
+            each.protocol.shutdown()
+        late.send(request())
+        other.send(request(target=b"/"))
+        assert not any(each.wire.closing for each in clients)
+        for each in clients:
+            (answer,) = await each.answers(1)
+            assert answer.headers["connection"] == "close"
+            assert each.wire.closing
 
     asyncio.run(talk())
+
+
+def test_a_stop_closes_a_connection_at_rest(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a moment; not before, and not while the answer to its last request is due."""
+    monkeypatch.setattr("serving.protocol._LAST_REQUEST_SECONDS", 0.01)
+
+    async def talk() -> None:
+        idle, late = Client(config), Client(config)
+        idle.protocol.shutdown()
+        late.protocol.shutdown()
+        late.send(request()[:-1])
+        assert not idle.wire.closing
+        while not idle.wire.closing:  # noqa: ASYNC110 a closed wire is no event
+            await asyncio.sleep(0)
+        assert not late.wire.closing
+        late.send(request()[-1:])
+        await late.answers(1)
+        assert late.wire.closing
+
+    asyncio.run(asyncio.wait_for(talk(), 60))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from serving.http_metrics import CLIENT_CLOSED_REQUEST, RouteMetrics
 from serving.inputs import InvalidInputError
 from serving.service import Service
 
+# How long a connection at rest is left open by a worker that stops: a request may be on its way.
+_LAST_REQUEST_SECONDS = 0.5
+
 log = logging.getLogger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
@@ -65,6 +68,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         app: Any = config.app
         self.fast_path: FastPath = app.state.fast_path
+        self._is_last = False
 
     def on_headers_complete(self) -> None:
         """Start an exchange, or leave the request to uvicorn."""
@@ -73,11 +77,31 @@ class Protocol(HttpToolsProtocol):
             self.cycle = Exchange(self, keep_alive=keep_alive)  # type: ignore[assignment]
         else:
             super().on_headers_complete()
+        if self._is_last and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close after the answer that is due or, at rest, after one more request or a moment.
+
+        To close a connection at rest at once, as uvicorn does, is to lose what has just been sent.
+        """
+        if self._is_at_rest():
+            self._is_last = True
+            self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_at_rest)
+        else:
+            super().shutdown()
+
+    def _close_at_rest(self) -> None:
+        if self._is_at_rest():
+            self.transport.close()
+
+    def _is_at_rest(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def _is_plain(self) -> bool:
         """Tell that no answer must come before this one, and that nothing else must be sent."""
         return (
-            (self.cycle is None or self.cycle.response_complete)
+            self._is_at_rest()
             and not self.expect_100_continue
             and not self.flow.write_paused
             and not self.parser.should_upgrade()
