@@ -10,7 +10,7 @@ Latencies are those of the calm quarter of short windows. A shared machine takes
 milliseconds, many times a second; the p99 over all requests measures that, ten times what a spool
 could add, and no two runs agree on it.
 
-The goal is held at more requests than the original can answer at all. Beyond that a core is soon
+The goal is held at as many requests as the original can answer at all. Beyond that a core is soon
 busy all the time, for requests that come alone cost several times what they cost in a full batch;
 then each microsecond, whatever takes it, is waited for by all that queue. Those loads are shown.
 """
