@@ -9,7 +9,7 @@ from serving.logs import logging_config
 from serving.metrics_server import start_metrics_server
 from serving.seats import Seats
 from serving.settings import read_settings
-from serving.worker import Word
+from serving.worker import Token
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 settings = read_settings()
 seats = Seats()
-word = Word()
+token = Token()
 
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
@@ -43,7 +43,7 @@ def when_ready(_server: "Arbiter") -> None:
 def pre_fork(_server: "Arbiter", worker: "Worker") -> None:
     """Give a worker its seat, and what it shares with all others."""
     worker.seat = seats.of(worker.age)
-    worker.word = word
+    worker.token = token
 
 
 def child_exit(server: "Arbiter", worker: "Worker") -> None:

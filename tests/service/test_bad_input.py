@@ -5,7 +5,6 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -196,20 +195,12 @@ def test_an_unknown_route_is_refused(model: Model) -> None:
     assert requests(after, "4xx") - requests(before, "4xx") == 1
 
 
-def connect(model: Model) -> socket.socket:
-    """Return a connection to the API."""
-    address = urlsplit(model.url)
-    assert address.hostname
-    assert address.port
-    return socket.create_connection((address.hostname, address.port), timeout=30)
-
-
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
 @pytest.mark.parametrize("part", [b"", b'{"ph": 3'], ids=["before the body", "in mid-body"])
 def test_a_client_that_goes_away_is_no_error(model: Model, path: str, part: bytes) -> None:
     """Counted as 4xx, since nobody failed but the client; and nothing stays in progress."""
     before = model.scrape()
-    with connect(model) as connection:
+    with model.connect() as connection:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
         connection.sendall(head.encode() + part)
 
@@ -237,7 +228,7 @@ def test_a_client_that_goes_away_is_no_error(model: Model, path: str, part: byte
 )
 def test_what_is_no_http_is_refused(model: Model, request_: bytes) -> None:
     """400 at most, and the worker serves on."""
-    with connect(model) as connection:
+    with model.connect() as connection:
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))

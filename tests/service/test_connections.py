@@ -10,7 +10,6 @@ from http.client import parse_headers
 from io import BufferedReader
 from statistics import median
 from typing import cast
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,13 +23,6 @@ CONNECTIONS = 32
 DEATHS = 5
 # What the fast path answers, and what it leaves to the framework.
 TARGETS = ("/predict", "/predict", "/predict?again", "/predictions", "/predict")
-
-
-def connect(model: Model) -> socket.socket:
-    """Return a connection to the API."""
-    address = urlsplit(model.url)
-    assert address.hostname
-    return socket.create_connection((address.hostname, address.port or 80), timeout=60)
 
 
 def request(row: Row, target: str = "/predict") -> bytes:
@@ -53,14 +45,14 @@ def test_requests_sent_ahead_are_answered_in_order(
     inputs = [red_inputs[i % len(red_inputs)] for i in range(AHEAD)]
     targets = [TARGETS[i % len(TARGETS)] for i in range(AHEAD)]
     sent = b"".join(request(*each) for each in zip(inputs, targets, strict=True))
-    with start_model(MODEL_WORKERS="1") as model, connect(model) as alone:
+    with start_model(MODEL_WORKERS="1") as model, model.connect() as alone:
         stream = alone.makefile("rb")
         expected = []
         for row in red_inputs:
             alone.sendall(request(row))
             expected.append(json.loads(answer(stream)[1])["quality"])
 
-        with connect(model) as ahead:
+        with model.connect() as ahead:
             sender = threading.Thread(target=ahead.sendall, args=(sent,))
             sender.start()
             stream = ahead.makefile("rb")
@@ -98,7 +90,7 @@ def test_requests_may_come_in_any_pieces(
         (request(good, "/nowhere"), 404),
         (request(good), 200),
     ]
-    with start_model(MODEL_WORKERS="1") as model, connect(model) as connection:
+    with start_model(MODEL_WORKERS="1") as model, model.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = connection.makefile("rb")
         for content, status in asked:
@@ -109,7 +101,7 @@ def test_requests_may_come_in_any_pieces(
 
 def burst(model: Model, count: int, row: Row, stack: ExitStack) -> list[socket.socket]:
     """Return so many connections, opened at once; all are answered, so some worker has each."""
-    connections = [stack.enter_context(connect(model)) for _ in range(count)]
+    connections = [stack.enter_context(model.connect()) for _ in range(count)]
     for each in connections:
         each.sendall(request(row))
         assert answer(stack.enter_context(each.makefile("rb")))[0] == 200

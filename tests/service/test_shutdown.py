@@ -27,14 +27,6 @@ CLIENTS = 8
 RELOADS = 4
 
 
-def connect(model: Model) -> socket.socket:
-    """Return a connection to the API."""
-    address = urlsplit(model.url)
-    assert address.hostname
-    assert address.port
-    return socket.create_connection((address.hostname, address.port), timeout=60)
-
-
 def begin(connection: socket.socket, body: bytes, path: str = "/predict") -> bytes:
     """Send a request's head and half of its body; return the other half."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -60,7 +52,7 @@ def wait_for_progress(model: Model, count: int) -> None:
 def refuses(model: Model) -> bool:
     """Whether the API takes no more connections."""
     try:
-        connect(model).close()
+        model.connect().close()
     except ConnectionRefusedError:
         return True
     return False
@@ -76,7 +68,7 @@ def test_a_request_in_flight_gets_its_answer(
     model = start_model(wine_bundle, tmp_path)
     with running(model.program):
         model.wait_until_ready()
-        with connect(model) as connection:
+        with model.connect() as connection:
             rest = begin(connection, body, path)
             wait_for_progress(model, 1)
             model.program.signal(signal.SIGTERM)
@@ -93,7 +85,7 @@ def test_a_worker_told_to_stop_finishes_too(start_model: StartModel, red_inputs:
     body = json.dumps(red_inputs[0]).encode()
     with start_model(MODEL_WORKERS="1") as model:
         (worker,) = model.pids()
-        with connect(model) as connection:
+        with model.connect() as connection:
             rest = begin(connection, body)
             wait_for_progress(model, 1)
             os.kill(worker, signal.SIGTERM)
@@ -122,7 +114,9 @@ def test_a_reload_loses_no_request(start_model: StartModel, red_inputs: list[Row
 
 def is_replaced(model: Model, before: set[int], answered: list[object], count: int) -> bool:
     """Tell whether none of these workers is left, and requests were answered since."""
-    return not any(map(alive, before)) and len(answered) > count and len(model.pids()) == 2
+    return (
+        not any(map(alive, before)) and len(answered) > count and len(model.pids()) == model.workers
+    )
 
 
 @contextmanager
@@ -165,7 +159,7 @@ def test_a_client_that_never_finishes_does_not_hold_up_a_stop(
     model = start_model(wine_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="1")
     with running(model.program):
         model.wait_until_ready()
-        with connect(model) as connection:
+        with model.connect() as connection:
             begin(connection, b"{" + b" " * 100)
             wait_for_progress(model, 1)
             model.program.signal(signal.SIGTERM)

@@ -1,11 +1,13 @@
 """The real model service: gunicorn, its workers and its metrics server, on free ports."""
 
 import json
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,6 +33,13 @@ class Model:
     def scrape(self) -> Samples:
         """Return every sample of one scrape by (name, labels)."""
         return parse(httpx.get(self.metrics_url).raise_for_status().text)
+
+    def connect(self) -> socket.socket:
+        """Return a connection to the API."""
+        address = urlsplit(self.url)
+        assert address.hostname
+        assert address.port
+        return socket.create_connection((address.hostname, address.port), timeout=60)
 
     def pids(self) -> set[int]:
         """Return the workers that have said that they are ready, and live."""

@@ -93,6 +93,7 @@ def main() -> None:
             print("\n".join(f"p {each}" for each in ids), flush=True)  # noqa: T201
             if batch % 3 == 2:
                 _label(spool, Path(noted), seed)
+            # The pace of the traffic: there is to be some for as long as the faults last.
             time.sleep(0.005)
     spool.close()
 

@@ -13,7 +13,8 @@ _BYTES = 4
 class Seat:
     """One worker's place in the shared memory. Not safe between threads; between processes it is.
 
-    It is empty (0) unless its worker listens, and then one more than the connections it holds.
+    While its worker listens, it is one more than the connections that this worker holds; else it is
+    below 1, and counts for nobody.
     """
 
     def __init__(self, seats: NDArray[np.int32], number: int) -> None:
@@ -34,7 +35,7 @@ class Seat:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether another worker listens that holds fewer: by more than an eighth of its own."""
+        """Whether some other worker that listens holds fewer, by more than an eighth."""
         fewest = int(self._seats.min(where=self._seats > 0, initial=np.iinfo(np.int32).max)) - 1
         return int(self._seats[self._number]) - 1 > fewest + fewest // 8
 

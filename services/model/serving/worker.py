@@ -31,18 +31,18 @@ class Worker(UvicornWorker):  # type: ignore[misc]
     }
     # Given by the master, before it forks.
     seat: Seat
-    word: "Word"
+    token: "Token"
 
     def load_wsgi(self) -> None:
         """Load the application; where its bundle does not load, stop the service with one line.
 
-        One worker does so. A second such exit would reach gunicorn's master while it stops, as an
-        exception that nothing there catches.
+        Who gets the token does so. A second such exit would reach gunicorn's master while it stops,
+        as an exception that nothing there catches.
         """
         try:
             super().load_wsgi()
         except BundleError as error:
-            if not self.word.take():
+            if not self.token.take():
                 sys.exit(1)
             self.log.critical("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
@@ -69,8 +69,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, _stop)
 
 
-class Word:
-    """What only the first of several processes gets to say. Made before they are forked."""
+class Token:
+    """What only one of several processes gets, the first that asks. Made before they are forked."""
 
     def __init__(self) -> None:
         self._read, write = os.pipe()
@@ -78,7 +78,7 @@ class Word:
         os.close(write)
 
     def take(self) -> bool:
-        """Tell whether this process is the first to ask."""
+        """Tell whether this process has it."""
         return bool(os.read(self._read, 1))
 
 

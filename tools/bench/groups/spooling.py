@@ -216,8 +216,9 @@ def _check_spooled(server: Server) -> int:
 
 
 def _goals(down: _Down) -> list[Goal]:
+    """Return the goals, that of the p99 at the first load."""
     return [
-        *(_tail(each) for each in down.turns if each.rate == _BUSY),
+        _tail(down.turns[0]),
         at_most(
             "export",
             "spooling a prediction, by throughput",
