@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-Array = npt.NDArray[np.float64]
-Rule = Callable[[Array, Array], npt.NDArray[np.bool_]]
+from bundle.arrays import Floats
+
+Rule = Callable[[Floats, Floats], npt.NDArray[np.bool_]]
 
 # As in prometheus/rules/drift.yml; tests/unit/test_honesty.py holds them to it.
 EFFECT = 0.1
@@ -35,26 +36,26 @@ SEED = 3
 START, END = "<!-- honesty:start -->", "<!-- honesty:end -->"
 
 
-def psi(counts: Array, reference: Array) -> Array:
+def psi(counts: Floats, reference: Floats) -> Floats:
     """Return the PSI of counts (..., bins) against reference (..., bins), both smoothed."""
     p, q = ((rows + 0.5) / (rows + 0.5).sum(axis=-1, keepdims=True) for rows in (counts, reference))
     return np.asarray(((p - q) * np.log(p / q)).sum(axis=-1))
 
 
-def noise(counts: Array, reference: Array) -> Array:
+def noise(counts: Floats, reference: Floats) -> Floats:
     """Return the PSI that is to be expected without drift."""
     spread = 1 / counts.sum(axis=-1) + 1 / reference.sum(axis=-1)
     return np.asarray((counts.shape[-1] - 1) * spread)
 
 
-def critical(counts: Array, reference: Array) -> Array:
+def critical(counts: Floats, reference: Floats) -> Floats:
     """Return the PSI that is exceeded once in a thousand times without drift."""
     spread = 2 / (9 * (counts.shape[-1] - 1))
     factor = float((1 - spread + NORMAL_QUANTILE * spread**0.5) ** 3)
     return noise(counts, reference) * factor
 
 
-def verdict(counts: Array, reference: Array) -> npt.NDArray[np.bool_]:
+def verdict(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
     """Tell drift as the rules do; "cannot tell" is no drift."""
     found = psi(counts, reference)
     large = found - noise(counts, reference) > EFFECT
@@ -62,12 +63,12 @@ def verdict(counts: Array, reference: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(large & significant & (counts.sum(axis=-1) >= ROWS))
 
 
-def fixed(counts: Array, reference: Array) -> npt.NDArray[np.bool_]:
+def fixed(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
     """Tell drift by the custom of credit scoring, whatever the number of rows."""
     return psi(counts, reference) > CUSTOM
 
 
-def one_sample(counts: Array, reference: Array) -> npt.NDArray[np.bool_]:
+def one_sample(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
     """Tell drift by chi-squared at 5 %, as if the reference were the truth and not a sample."""
     threshold = stats.chi2.ppf(0.95, counts.shape[-1] - 1) / counts.sum(axis=-1)
     return np.asarray(psi(counts, reference) > threshold)
@@ -77,7 +78,7 @@ RULES: dict[str, Rule] = {"verdict": verdict, f"PSI > {CUSTOM}": fixed, "one-sam
 
 
 @cache
-def trained() -> tuple[Array, Array]:
+def trained() -> tuple[Floats, Floats]:
     """Return each trial's decile edges (trials, bins - 1) and the training rows per bin (bins,).
 
     Without ties the deciles of one sample hold as many rows as those of any other.
@@ -89,7 +90,7 @@ def trained() -> tuple[Array, Array]:
     return np.asarray(edges), counts.astype(float)
 
 
-def serve(rows: int, *, shift: float = 0.0, repeat: int = 1) -> Array:
+def serve(rows: int, *, shift: float = 0.0, repeat: int = 1) -> Floats:
     """Return each trial's live rows per bin (trials, bins).
 
     They are normal like the training rows, but for a mean that is `shift` standard deviations off,

@@ -7,7 +7,8 @@ import sys
 import tomllib
 from collections.abc import Sequence
 
-from tools.stack.settings import ROOT, StackError, load_settings
+from tools import ROOT
+from tools.stack.settings import StackError, load_settings
 
 PLATFORMS = "linux/amd64,linux/arm64"
 

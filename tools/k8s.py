@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tools import ROOT
 from tools.stack.services import table
-from tools.stack.settings import ROOT, StackError, load_settings
+from tools.stack.settings import StackError, load_settings
 
 PROFILE = "ml-monitoring"
 NAMESPACE = "ml-monitoring"

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools import ROOT
+
 TYPED = (
     "services/model",
     "services/locust",
     "services/publisher",
+    "examples",
     "prometheus",
+    "bench",
     "tools",
     "tests",
 )

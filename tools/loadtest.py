@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from tools import ROOT
 from tools.stack import ports, probe
 from tools.stack.services import service
-from tools.stack.settings import ROOT, Settings, StackError, load_settings, read_env_file
+from tools.stack.settings import Settings, StackError, load_settings, read_env_file
 
 RUN_TIME = "5m"
 
@@ -47,7 +48,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "LOCUST_HOST": settings.url("MODEL_PORT"),
         "LOCUST_RUN_TIME": RUN_TIME,
         "LOCUST_METRICS_HOST": "127.0.0.1",
-        "PYTHONPATH": str(ROOT / "services" / "model"),
+        "PYTHONPATH": str(ROOT / "examples"),
         **settings.environment,
         "LOCUST_METRICS_PORT": str(metrics_port),
     }

@@ -7,9 +7,9 @@ binds the others. Options are uv's: `./task lock -- --upgrade`.
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools import ROOT
+
 DEVELOPMENT = "requirements-dev.txt"
 GROUPS = {
     DEVELOPMENT: "dev",

@@ -19,14 +19,13 @@ from typing import Any
 
 import httpx
 import numpy as np
-from numpy.typing import NDArray
 
+from bundle.arrays import Floats
 from bundle.load import BundleError, load_bundle
 
 BATCH = 1_000
 TIMEOUT = 60.0
 
-Floats = NDArray[np.float64]
 Row = tuple[float | None, ...]
 Predict = Callable[[list[str], list[Row]], Floats]
 """From names of features and rows, None where missing, to predictions; raises RowsRefusedError."""

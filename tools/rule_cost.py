@@ -24,7 +24,8 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools import ROOT
+
 BINS = 10
 ROWS_A_SECOND = 20
 MINUTE, DAY = 60, 86_400

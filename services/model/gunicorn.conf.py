@@ -4,17 +4,17 @@ import logging
 from typing import TYPE_CHECKING
 
 import serving.app  # noqa: F401 once here, instead of half a second in every worker
-from serving.archive import archive_dead_workers
 from serving.logs import logging_config
-from serving.metrics_server import start_metrics_server
-from serving.seats import Seats
+from serving.metrics.archive import archive_dead_workers
+from serving.metrics.server import start_metrics_server
 from serving.settings import read_settings
-from serving.worker import Token
+from serving.workers.connection_counts import Seats
+from serving.workers.worker import Token
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
 
-    from serving.worker import Worker
+    from serving.workers.worker import Worker
 
 settings = read_settings()
 seats = Seats()
@@ -23,7 +23,7 @@ token = Token()
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.workers
-worker_class = "serving.worker.Worker"
+worker_class = "serving.workers.worker.Worker"
 graceful_timeout = settings.graceful_timeout
 # Longer than what stands in front keeps its connections, or it sends into a closing one.
 keepalive = 75

@@ -18,10 +18,10 @@ from tests.support.docker import (
     logs,
     url,
 )
-from tests.support.fiddler import ORGANISATION, TOKEN, Fault, Fiddler, running_fiddler, times
 from tests.support.model import parse, total
 from tests.support.spool import label, predictions, small_spool
 from tests.support.wait import eventually
+from tools.fiddler_stand_in import ORGANISATION, TOKEN, Fault, Fiddler, running_fiddler, times
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds the image
 

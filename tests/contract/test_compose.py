@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from serving.settings import Settings
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose.yaml"
 CONFIG: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = CONFIG["services"]

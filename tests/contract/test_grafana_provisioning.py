@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.grafana import DASHBOARDS, GRAFANA, ROOT, dashboard_files
+from tests.support.grafana import DASHBOARDS, GRAFANA, dashboard_files
 from tests.support.machine import require
+from tools import ROOT
 
 DATASOURCES = GRAFANA / "provisioning" / "datasources"
 

@@ -9,7 +9,6 @@ import yaml
 
 from tests.support.k8s import (
     OVERLAYS,
-    ROOT,
     WITH_FIDDLER,
     Json,
     build,
@@ -27,6 +26,7 @@ from tests.support.k8s import (
     title,
     workloads,
 )
+from tools import ROOT
 
 # The oldest that knows every field we use, and the newest there are schemas of.
 VERSIONS = ("1.31", "1.37")

@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 
 from tests.support.k8s import (
-    ROOT,
     WITH_FIDDLER,
     BuildError,
     Json,
@@ -22,6 +21,7 @@ from tests.support.k8s import (
     prepared,
 )
 from tests.support.machine import free_port
+from tools import ROOT
 
 SCRIPT = ROOT / "k8s/components/fiddler/drain.py"
 SPOOL = "/var/spool/model"

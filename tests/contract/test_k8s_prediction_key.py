@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.k8s import ROOT
+from tools import ROOT
 
 SCRIPT = ROOT / "k8s/components/prediction-key/create_key.py"
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.k8s import ROOT
-from tools import images
+from tools import ROOT, images
 
 Json = dict[Any, Any]
 

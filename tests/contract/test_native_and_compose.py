@@ -2,16 +2,15 @@
 
 import configparser
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tools import ROOT
 from tools.stack.services import SERVICES, Service
 from tools.stack.settings import PORTS, read_env_file
 
-ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 NAMES = [service.name for service in SERVICES]
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.support.machine import require
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "prometheus"
 # The contract's ports of what Prometheus scrapes: service name = host = job.
 SCRAPED = {"model": 8001, "locust": 9646, "prometheus": 9090, "alertmanager": 9093, "grafana": 3000}

@@ -9,8 +9,9 @@ import pytest
 from tests.support.machine import free_port, require
 from tests.support.processes import Program, running
 from tests.support.wait import eventually
+from tools import ROOT
 
-CONFIG = Path(__file__).parents[2] / "prometheus" / "alertmanager.yml"
+CONFIG = ROOT / "prometheus" / "alertmanager.yml"
 MODEL = {"job": "model", "model": "wine"}
 DRIFT = {
     "alertname": "FeatureDrift",

@@ -3,15 +3,15 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.support.machine import require
+from tools import ROOT
 
-PROMETHEUS = Path(__file__).parents[2] / "prometheus"
+PROMETHEUS = ROOT / "prometheus"
 RUNBOOKS = (PROMETHEUS / "runbooks.md").read_text()
 PARTS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))

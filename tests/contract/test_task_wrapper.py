@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+
 PYTHONS = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
 TOOLS = ("dirname", "sh", "grep", "sed", "cat")
 

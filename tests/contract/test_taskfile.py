@@ -1,13 +1,13 @@
 """The command surface: every task says what it does, and is the one the documents name."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+
 TIERS = ("unit", "contract", "rules", "service", "container", "stack")
 COMMANDS = ("up", "down", "status", "logs", "clean", "test", "train", "render", "lint", "format")
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from bundle.arrays import Floats
 from tests.support.drift import smoothed
 from tests.support.promtool import check, series
 
@@ -16,15 +16,13 @@ MINUTES, TURN = 80, 30
 MINUTE = np.arange(MINUTES + 1)
 PER_MINUTE = 100
 
-Vector = npt.NDArray[np.float64]
 
-
-def always(value: float) -> Vector:
+def always(value: float) -> Floats:
     """Return a fact."""
     return np.full(len(MINUTE), float(value))
 
 
-def signal(feature: str, after: Vector) -> list[dict[str, str]]:
+def signal(feature: str, after: Floats) -> list[dict[str, str]]:
     """Return one feature's series: rows like training's until the turn, then like `after`."""
     labels = LABELS | {"feature": feature, "instance": "0"}
     shares = np.where(MINUTE[:, None] <= TURN, TRAINING / TRAINING.sum(), after / after.sum())
@@ -79,7 +77,7 @@ def labels_of(error: float, after: float) -> list[dict[str, str]]:
     ],
 )
 def test_alerts_tell_why_the_error_rose(
-    tmp_path: Path, error: float, inputs: Vector, expected: set[str]
+    tmp_path: Path, error: float, inputs: Floats, expected: set[str]
 ) -> None:
     """Half an hour as promised, then not: the error is laid to the inputs where they drifted."""
     firing = 'count by (alertname) (ALERTS{alertstate="firing", alertname!="ModelDown"})'

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from tests.support.accuracy import Vector, accuracy
+from bundle.arrays import Floats
+from tests.support.accuracy import accuracy
 from tests.support.promtool import RULES, absent, check, equals, run, series
 
 HOUR, DAY = 60, 24 * 60
@@ -35,9 +36,9 @@ class Feedback:
     scrape: npt.NDArray[np.intp]
     pod: npt.NDArray[np.intp]
     age: npt.NDArray[np.intp]
-    error: Vector
-    delay: Vector
-    predicted: npt.NDArray[np.float64]
+    error: Floats
+    delay: Floats
+    predicted: Floats
     version: str = "a"
     scrapes_a_minute: int = 4
 
@@ -67,7 +68,7 @@ class Feedback:
             rows_fact = self.labels | target | {"feature": "prediction"}
             yield series("model_feature_reference_rows", rows_fact, self._always(TRAINING_ROWS))
 
-    def _families(self) -> Iterator[tuple[str, dict[str, str], Vector]]:
+    def _families(self) -> Iterator[tuple[str, dict[str, str], Floats]]:
         yield "", {}, np.ones_like(self.error)
         yield "_absolute_error_sum", {}, np.abs(self.error)
         yield "_squared_error_sum", {}, self.error**2
@@ -76,7 +77,7 @@ class Feedback:
         yield "_error_sum", {"sign": "neg"}, np.maximum(-self.error, 0)
         yield "_delay_seconds_sum", {}, self.delay
 
-    def _always(self, value: float) -> Vector:
+    def _always(self, value: float) -> Floats:
         return np.full(len(self.predicted), float(value))
 
     def _bounds(self, window: str, minute: int) -> tuple[int, int]:

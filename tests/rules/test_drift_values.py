@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import yaml
 from scipy import stats
 
+from bundle.arrays import Floats
 from tests.support.drift import chi_squared_critical, drift, smoothed
 from tests.support.promtool import RULES, absent, check, equals, series
 
-Counts = npt.NDArray[np.float64]
 HOUR, DAY = 60, 24 * 60
 WINDOWS = {"1h": HOUR, "1d": DAY}
 DECILES = np.array([131, 125, 140, 118, 128, 133, 120, 137, 124, 126.0])
@@ -29,9 +28,9 @@ class Signal:
     rows: (scrapes, pods, bins); z: (scrapes, pods, signs), sums of z above 0 and of -z below.
     """
 
-    rows: Counts
-    z: Counts
-    reference: Counts = field(default_factory=DECILES.copy)
+    rows: Floats
+    z: Floats
+    reference: Floats = field(default_factory=DECILES.copy)
     name: str = "alcohol"
     version: str = "a"
     last_bin: str = "09"
@@ -66,13 +65,13 @@ class Signal:
                 labels = self.labels | target | {"sign": sign}
                 yield series("model_feature_zscore_sum_total", labels, sums)
 
-    def window(self, window: str, minute: int) -> tuple[Counts, Counts]:
+    def window(self, window: str, minute: int) -> tuple[Floats, Floats]:
         """Return the rows per bin and the z sums of the window that ends at `minute`."""
-        rows: Counts = self.scraped(self.rows, WINDOWS[window], minute).sum(axis=(0, 1))
-        z: Counts = self.scraped(self.z, WINDOWS[window], minute).sum(axis=(0, 1))
+        rows: Floats = self.scraped(self.rows, WINDOWS[window], minute).sum(axis=(0, 1))
+        z: Floats = self.scraped(self.z, WINDOWS[window], minute).sum(axis=(0, 1))
         return rows, z
 
-    def scraped(self, found: Counts, minutes: int, minute: int) -> Counts:
+    def scraped(self, found: Floats, minutes: int, minute: int) -> Floats:
         """Return what the scrapes of the last `minutes` before `minute` found new."""
         # The rules look back by 15 s: the scrape at `minute` itself is not in yet.
         end = minute * self.scrapes_a_minute
@@ -100,8 +99,8 @@ class Signal:
 
 
 def traffic(
-    seed: int, minutes: int, shares: Counts, pods: int = 2, scrapes: int = 4
-) -> tuple[Counts, Counts]:
+    seed: int, minutes: int, shares: Floats, pods: int = 2, scrapes: int = 4
+) -> tuple[Floats, Floats]:
     """Return Poisson rows (4 a scrape and pod) that fall into bins by `shares`, and z sums."""
     rng = np.random.default_rng(seed)
     size = (minutes * scrapes + 1, pods)

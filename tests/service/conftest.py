@@ -11,12 +11,12 @@ import httpx
 import pytest
 import yaml
 
-from tests.support.fiddler import running_fiddler
 from tests.support.locust import locust
 from tests.support.machine import free_port
 from tests.support.model import Model, running_model
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
 from tests.support.publisher import publishing
+from tools.fiddler_stand_in import running_fiddler
 from wine_quality.data import TARGET, Row, rows, split
 
 # A "minute" of the recording rules: short, and still several scrapes long on a busy machine.

@@ -3,11 +3,11 @@
 `./task bench counts` does the same with 100,000 requests.
 """
 
+from bench.reference import differences, expected, growth
+from bench.traffic import mixed, send
 from bundle.manifest import Manifest
 from tests.service.conftest import StartModel
 from tests.support.model import select
-from tools.bench.reference import differences, expected, growth
-from tools.bench.traffic import mixed, send
 from wine_quality.data import Row
 
 REQUESTS = 3_000

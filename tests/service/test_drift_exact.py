@@ -18,16 +18,14 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Manifest, Reference
 from tests.service.conftest import MINUTE_SECONDS
 from tests.support.model import Model, Samples, by_label, total
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
 from wine_quality.data import Row
-
-Floats = NDArray[np.float64]
 
 BATCH = 500
 CRITICAL = 0.999

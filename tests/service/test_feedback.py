@@ -8,10 +8,11 @@ import httpx
 import numpy as np
 import pytest
 
+from bundle.arrays import Floats
 from bundle.manifest import Manifest
 from serving.prediction_id import Signer
 from tests.service.conftest import MINUTE_SECONDS, StartModel
-from tests.support.accuracy import Vector, accuracy
+from tests.support.accuracy import accuracy
 from tests.support.model import Model, by_label, select, total
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
 from tests.support.wait import eventually
@@ -30,7 +31,7 @@ def _model(start_model: StartModel) -> Iterator[Model]:
         yield model
 
 
-def predict(model: Model, rows: Sequence[Row]) -> tuple[list[Label], Vector]:
+def predict(model: Model, rows: Sequence[Row]) -> tuple[list[Label], Floats]:
     """Return the labels of rows, and the errors of what was predicted (prediction minus truth)."""
     inputs = [{name: value for name, value in row.items() if name != TARGET} for row in rows]
     answer = httpx.post(f"{model.url}/predict/batch", json={"instances": inputs})
@@ -240,13 +241,13 @@ def test_prometheus_records_what_numpy_says(
         _verify_against_the_expected(prometheus, wine, predicted, errors)
 
 
-def _verify(prometheus: Prometheus, version: str, errors: Vector) -> None:
+def _verify(prometheus: Prometheus, version: str, errors: Floats) -> None:
     values = {"feedback_rows": float(len(errors)), **accuracy(errors)}
     for name, expected in values.items():
         _verify_series(prometheus, f"model:{name}:1h", version, expected)
 
 
-def _verify_against_the_promise(prometheus: Prometheus, wine: Manifest, errors: Vector) -> None:
+def _verify_against_the_promise(prometheus: Prometheus, wine: Manifest, errors: Floats) -> None:
     promised = wine.validation
     spread = np.sqrt((promised.cv_rmse**2 - promised.cv_mae**2) / wine.rows)
     near_end = np.abs(errors).mean() - np.hypot(accuracy(errors)["mae_ci95"], 1.96 * spread)
@@ -258,7 +259,7 @@ def _verify_against_the_promise(prometheus: Prometheus, wine: Manifest, errors: 
 
 
 def _verify_against_the_expected(
-    prometheus: Prometheus, wine: Manifest, predicted: Vector, errors: Vector
+    prometheus: Prometheus, wine: Manifest, predicted: Floats, errors: Floats
 ) -> None:
     reference = wine.reference[-1]
     bins = np.searchsorted(reference.edges, predicted, side="right")

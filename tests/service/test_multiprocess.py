@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.slots import entries
+from serving.metrics.slots import entries
 from tests.service.conftest import StartModel
 from tests.support.model import Model, Samples, select, total
 from wine_quality.data import Row

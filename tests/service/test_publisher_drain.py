@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.fiddler import Fault, running_fiddler, times
 from tests.support.publisher import accepted, publishing, require_client, start_writer
 from tests.support.wait import eventually
+from tools import ROOT
+from tools.fiddler_stand_in import Fault, running_fiddler, times
 
-ROOT = Path(__file__).parents[2]
 DRAIN = ROOT / "k8s" / "components" / "fiddler" / "drain.py"
 # Its ports are a pod's; a test has only free ones.
 RUN = """\

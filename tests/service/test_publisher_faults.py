@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fiddler import Choose, Fault, Fiddler, never, running_fiddler, times
 from tests.support.publisher import (
     PublisherProgram,
     accepted,
@@ -18,6 +17,7 @@ from tests.support.publisher import (
     start_writer,
 )
 from tests.support.wait import eventually
+from tools.fiddler_stand_in import Choose, Fault, Fiddler, never, running_fiddler, times
 
 _WRITERS = 3
 

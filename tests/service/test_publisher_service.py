@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.fiddler import running_fiddler
 from tests.support.model import running_model, total
 from tests.support.publisher import publishing, require_client
+from tools.fiddler_stand_in import running_fiddler
 from wine_quality.data import Row
 
 CLIENTS = 4

@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from tests.support.docker import Stack, assert_locked_up, bridge_address, composed
-from tests.support.fiddler import (
+from tests.support.model import Samples, parse, total
+from tests.support.wait import eventually
+from tools.fiddler_stand_in import (
     ORGANISATION,
     TOKEN,
     Choose,
@@ -19,8 +21,6 @@ from tests.support.fiddler import (
     running_fiddler,
     times,
 )
-from tests.support.model import Samples, parse, total
-from tests.support.wait import eventually
 from wine_quality.data import TARGET, Row, rows, split
 
 SERVICES = ("locust", "model", "publisher", "prometheus")

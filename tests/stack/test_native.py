@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.fiddler import ORGANISATION, TOKEN, Fiddler, running_fiddler
 from tests.support.machine import require
 from tests.support.publisher import require_client
 from tests.support.stack import Stack
 from tests.support.wait import eventually
+from tools.fiddler_stand_in import ORGANISATION, TOKEN, Fiddler, running_fiddler
 from tools.stack import native, setup
 from tools.stack.services import SERVICES
 from tools.stack.supervisor import Supervisor, started_by

@@ -1,18 +1,18 @@
 """Realized error in plain NumPy, from the errors themselves and not from their sums."""
 
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
+from bundle.arrays import Floats
+
 Z = 1.96
 
 
-def mean_ci95(values: Vector) -> float:
+def mean_ci95(values: Floats) -> float:
     """Return half the width of the 95 % interval of a mean."""
     return float(Z * values.std() / np.sqrt(len(values)))
 
 
-def accuracy(errors: Vector) -> dict[str, float]:
+def accuracy(errors: Floats) -> dict[str, float]:
     """Return each statistic of errors (prediction minus truth) by its name in the rules."""
     rmse = np.sqrt((errors**2).mean())
     return {

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from bundle.arrays import Floats
 from bundle.manifest import (
     ESTIMATOR_FILE,
     MANIFEST_FILE,
@@ -21,8 +21,6 @@ from bundle.manifest import (
 )
 from bundle.reference import describe
 from tests.support.model import Samples, parse
-
-Floats = NDArray[np.float64]
 
 # Every kind of feature there is, and names that are no identifiers.
 FEATURES = (

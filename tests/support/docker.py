@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from tests.support.machine import free_port, require
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 TAG = "test"
 # Each variable of compose.yaml that names a port of this machine.
 PORTS = (

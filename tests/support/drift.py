@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-Vector = npt.NDArray[np.float64]
+from bundle.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Drift:
     verdict: int
 
 
-def smoothed(counts: Vector) -> Vector:
+def smoothed(counts: Floats) -> Floats:
     """Return the share of each bin, as if half a row more lay in each."""
     return np.asarray((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
 
@@ -31,7 +30,7 @@ def chi_squared_critical(degrees: int) -> float:
     return float(degrees * (1 - spread + stats.norm.isf(0.001) * np.sqrt(spread)) ** 3)
 
 
-def drift(counts: Vector, reference: Vector) -> Drift:
+def drift(counts: Floats, reference: Floats) -> Drift:
     """Judge `counts` rows per bin against `reference` rows per bin."""
     p, q = smoothed(counts), smoothed(reference)
     rows, degrees = counts.sum(), len(counts) - 1

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+
 GRAFANA = ROOT / "grafana"
 DASHBOARDS = GRAFANA / "provisioning" / "dashboards"
 

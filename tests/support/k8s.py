@@ -18,8 +18,8 @@ from kubernetes_validate.utils import (  # type: ignore[import-untyped]
 )
 
 from tests.support.machine import require
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCHEMAS = Path(__file__).parent / "schemas"
 
 # What a fresh clone can apply, below k8s/.

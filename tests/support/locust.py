@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.machine import free_port
 from tests.support.wait import eventually
+from tools import ROOT
 from wine_quality.data import TARGET, rows
 
-ROOT = Path(__file__).parents[2]
 FEATURES = set(rows("red")[0]) - {TARGET}
 MAXIMA = {"ph": 14.0, "alcohol_pct_vol": 100.0}
 MAX_BODY_BYTES = 2_000_000
@@ -210,4 +210,4 @@ def locust(log: Path, **settings: object) -> Iterator[Locust]:
 def _environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "PYTHON"))}
     given = {f"LOCUST_{name.upper()}": str(value) for name, value in settings.items()}
-    return inherited | {"PYTHONPATH": str(ROOT / "services" / "model")} | given
+    return inherited | {"PYTHONPATH": str(ROOT / "examples")} | given

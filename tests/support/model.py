@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.machine import free_port
 from tests.support.processes import Program, alive, running
+from tools import ROOT
 
-SERVICE = Path(__file__).parents[2] / "services" / "model"
+SERVICE = ROOT / "services" / "model"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -13,8 +13,9 @@ import yaml
 
 from tests.support.machine import free_port, require
 from tests.support.processes import Program, running
+from tools import ROOT
 
-RULES = Path(__file__).parents[2] / "prometheus" / "rules"
+RULES = ROOT / "prometheus" / "rules"
 
 # Where the recording rules say "a minute" and mean their own step.
 _MINUTE = re.compile(r"(?<=interval: )1m\b|(?<=offset )1m\b|(?<=\[)1m(?=\])")

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
+from bundle.arrays import Floats
 from tests.support.machine import require
+from tools import ROOT
 
-RULES = Path(__file__).parents[2] / "prometheus" / "rules"
+RULES = ROOT / "prometheus" / "rules"
 # promtool evaluates every group at the file's interval, whatever its own says; the drift rules
 # are written for 1m.
 EVALUATION = "1m"
 
 Labels = Mapping[str, str]
-Counter = npt.NDArray[np.float64]
 
 
 def selector(name: str, labels: Labels) -> str:
@@ -25,7 +25,7 @@ def selector(name: str, labels: Labels) -> str:
     return name + "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
 
 
-def series(name: str, labels: Labels, samples: Counter) -> dict[str, str]:
+def series(name: str, labels: Labels, samples: Floats) -> dict[str, str]:
     """Return an input series with one value per interval; NaN is a scrape without it."""
     words = ["stale" if np.isnan(value) else repr(float(value)) for value in samples]
     return {"series": selector(name, labels), "values": " ".join(words)}

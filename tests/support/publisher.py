@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.fiddler import publisher_settings
 from tests.support.machine import free_port
 from tests.support.model import Samples, parse, total
 from tests.support.processes import Program
+from tools import ROOT
+from tools.fiddler_stand_in import publisher_settings
 
-ROOT = Path(__file__).parents[2]
 SERVICE = ROOT / "services" / "publisher"
 
 

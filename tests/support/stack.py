@@ -9,7 +9,8 @@ import httpx
 
 from tests.support.machine import free_port
 from tests.support.processes import environment
-from tools.stack.settings import PORTS, ROOT, Settings, load_settings
+from tools import ROOT
+from tools.stack.settings import PORTS, Settings, load_settings
 
 _STAND_IN = ROOT / "tests" / "stack" / "stand_in_grafana.py"
 

@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
+from tools import ROOT
 from tools.doctor import cluster, local
 from tools.doctor.findings import Finding, Level
-from tools.stack.settings import ROOT, StackError, load_settings
+from tools.stack.settings import StackError, load_settings
 
 RULES = ROOT / "prometheus" / "rules"
 DASHBOARDS = ROOT / "grafana" / "provisioning" / "dashboards"

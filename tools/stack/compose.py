@@ -7,9 +7,10 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from tools import ROOT
 from tools.stack.ports import check_ports
 from tools.stack.services import SERVICES, addresses, service, table
-from tools.stack.settings import ROOT, Settings, StackError
+from tools.stack.settings import Settings, StackError
 
 _COMPOSE = ("docker", "compose")
 _PASSWORD = "/var/lib/grafana/admin-password"  # noqa: S105

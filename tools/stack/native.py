@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tools import ROOT
 from tools.stack import ports, probe, setup
 from tools.stack.services import SERVICES, addresses, service, table
-from tools.stack.settings import ROOT, Settings, StackError
+from tools.stack.settings import Settings, StackError
 from tools.stack.supervisor import Process, Supervisor, started_by
 
 CONFIGURATION = ROOT / "native" / "supervisord.conf"

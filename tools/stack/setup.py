@@ -8,9 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tools import ROOT
 from tools.stack import programs
 from tools.stack.services import service
-from tools.stack.settings import ROOT, Settings, StackError, read_env_file
+from tools.stack.settings import Settings, StackError, read_env_file
 
 
 def wanted(name: str, settings: Settings) -> bool:

@@ -17,8 +17,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
+from bundle.arrays import Floats
 from bundle.checks import (
-    Floats,
     Recipe,
     UnmonitorableError,
     column,

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Feature, Quantity
-
-Floats = NDArray[np.float64]
 
 # Names that answers and metrics give to something else.
 _TAKEN_BY_METRICS = (PREDICTION, "_body", "_other")

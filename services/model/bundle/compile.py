@@ -10,7 +10,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bundle.trees import DE_BRUIJN, Floats, TreeTables, Words
+from bundle.arrays import Floats
+from bundle.trees import DE_BRUIJN, TreeTables, Words
 
 
 class NotCompilableError(Exception):

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from bundle.arrays import Floats
 from bundle.manifest import (
     ESTIMATOR_FILE,
     FORMAT,
@@ -28,7 +27,7 @@ class BundleError(Exception):
 class Estimator(Protocol):
     """What the service needs of an estimator: rows (n, features) to predictions (n,)."""
 
-    def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]: ...  # noqa: D102, N803
+    def predict(self, X: Floats) -> Floats: ...  # noqa: D102, N803
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,21 @@
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bundle.arrays import Floats
 from bundle.manifest import Bin, Reference
 
 DECILES = np.linspace(0.1, 0.9, 9)
 
 
-def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def bin_edges(values: Floats) -> Floats:
     """Return the inner edges of two to ten bins of about equal counts.
 
     Values (n,) without NaN, not all equal. Edges are values of the data; ties merge, so that no bin
     is empty.
     """
     minimum = values.min()
-    edges: NDArray[np.float64] = np.quantile(values, DECILES, method="higher")
+    edges: Floats = np.quantile(values, DECILES, method="higher")
     if edges[-1] == minimum:
         # A flag that is rarely set: what is not at the minimum is a bin all the same.
         edges = values[values > minimum].min(keepdims=True)
@@ -26,10 +26,10 @@ def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def describe(
     name: str,
-    values: NDArray[np.float64],
+    values: Floats,
     *,
     nullable: bool = False,
-    absolute_errors: NDArray[np.float64] | None = None,
+    absolute_errors: Floats | None = None,
 ) -> Reference:
     """Return the reference of one signal from its training values (n,), NaN where missing."""
     known = values[~np.isnan(values)]
@@ -68,14 +68,14 @@ def smoothed_ratios(counts: list[int]) -> list[float]:
     return [(count + 0.5) / (rows + 0.5 * len(counts)) for count in counts]
 
 
-def _ranges(edges: NDArray[np.float64]) -> list[str]:
+def _ranges(edges: Floats) -> list[str]:
     """Return what a person reads for each bin."""
     names = _names(edges)
     inner = [f"{low} to {high}" for low, high in pairwise(names)]
     return [f"< {names[0]}", *inner, f">= {names[-1]}"]
 
 
-def _names(edges: NDArray[np.float64]) -> list[str]:
+def _names(edges: Floats) -> list[str]:
     """Write edges with as few digits as tell them apart, six at least."""
     digits = 6
     while len({f"{edge:.{digits}g}" for edge in edges}) < len(edges):

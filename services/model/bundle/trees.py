@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bundle.arrays import Floats
+
 Words = NDArray[np.uint32] | NDArray[np.uint64]
 
 # Multiplying the lowest bit by a de Bruijn sequence leaves its number in the upper bits.

@@ -10,15 +10,15 @@ from bundle.load import load_bundle
 from bundle.manifest import PREDICTION, Manifest
 from serving.answers import Answers
 from serving.feedback import Feedback
-from serving.feedback_metrics import FeedbackMetrics
-from serving.http_metrics import HttpSlots, RouteMetrics, instrument
+from serving.http.errors import add_error_handlers
+from serving.http.predict_protocol import FastPath
+from serving.http.router import create_router
 from serving.inputs import Inputs
-from serving.metrics import ModelMetrics
+from serving.metrics.feedback import FeedbackMetrics
+from serving.metrics.http import HttpSlots, RouteMetrics, instrument
+from serving.metrics.predictions import ModelMetrics
 from serving.prediction_id import Signer
 from serving.predictor import Predictor
-from serving.protocol import FastPath
-from serving.routes import create_router
-from serving.routes.body import add_error_handlers
 from serving.service import Service
 from serving.settings import Settings, read_settings, split_keys
 from serving.spool import Limits, Spool

@@ -13,8 +13,8 @@ import numpy as np
 
 from bundle.manifest import Manifest
 from serving import events
-from serving.feedback_metrics import FeedbackMetrics
 from serving.inputs import MAX_ROWS, body_error
+from serving.metrics.feedback import FeedbackMetrics
 from serving.prediction_id import InvalidIdError, PredictionId, Signer
 from serving.spool import Spool
 

@@ -12,16 +12,14 @@ from math import isfinite
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bundle.arrays import Floats
 from bundle.load import Estimator
 from serving.events import Prediction
 from serving.inputs import Row
-from serving.metrics import ModelMetrics
+from serving.metrics.predictions import ModelMetrics
 from serving.prediction_id import Signer
 from serving.spool import Spool
-
-Floats = NDArray[np.float64]
 
 # So many rows are predicted whether or not more arrive: a row's cost falls no further.
 _ENOUGH = 64

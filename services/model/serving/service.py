@@ -6,7 +6,7 @@ from bundle.manifest import Manifest
 from serving.answers import Answers
 from serving.feedback import Feedback
 from serving.inputs import OTHER, Decoded, Fault, Inputs, Row
-from serving.metrics import ModelMetrics
+from serving.metrics.predictions import ModelMetrics
 from serving.predictor import Predictor, Waiting
 
 

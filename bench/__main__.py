@@ -1,0 +1,108 @@
+"""Measure this service against its ceiling, the original and its peers: python -m bench.
+
+Groups: serving, latency, scaling, batch, overhead, monitoring, scrape, ids, spooling, publishing,
+start, exactness; or all of them.
+"""
+
+import argparse
+import platform
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.bench import Bench, prepared
+from bench.groups import (
+    batch,
+    exactness,
+    ids,
+    latency,
+    monitoring,
+    overhead,
+    publishing,
+    scaling,
+    scrape,
+    serving,
+    spooling,
+    start,
+)
+from bench.machine import BenchError, describe, load
+from bench.peers.catalogue import PEERS
+from bench.report import Goal, Section, markdown, replace_between_markers
+
+_GROUPS: Mapping[str, Callable[[Bench], Section]] = {
+    "serving": serving.measure,
+    "latency": latency.measure,
+    "scaling": scaling.measure,
+    "batch": batch.measure,
+    "overhead": overhead.measure,
+    "monitoring": monitoring.measure,
+    "scrape": scrape.measure,
+    "ids": ids.measure,
+    "spooling": spooling.measure,
+    "publishing": publishing.measure,
+    "start": start.measure,
+    "exactness": exactness.measure,
+}
+_LIBRARIES = ("scikit-learn", "numpy", "fastapi", "uvicorn", "uvloop", "gunicorn")
+
+
+def main() -> int:
+    """Measure, print Markdown; 1 where a goal is missed or something cannot be measured."""
+    arguments = _arguments()
+    # Or the servers under measurement would outlive this process.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    sections = _measure(arguments)
+    text = markdown(sections, _head())
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(
+            replace_between_markers(arguments.write.read_text("utf-8"), text), "utf-8"
+        )
+    return 0 if all(goal.met for section in sections for goal in section.goals) else 1
+
+
+def _measure(arguments: argparse.Namespace) -> list[Section]:
+    chosen = [*_GROUPS] if "all" in arguments.groups else arguments.groups
+    sections = []
+    with prepared(arguments.rounds, arguments.seconds) as bench:
+        for name in chosen:
+            print(f"bench: {name} (load average {load():.1f})", file=sys.stderr)
+            sections.append(_section(name, bench))
+    return sections
+
+
+def _section(name: str, bench: Bench) -> Section:
+    """Return what a group has measured, or that it has not, and why: others' figures remain."""
+    try:
+        return _GROUPS[name](bench)
+    except BenchError as error:
+        return Section("", goals=[Goal(name, "measured", str(error), met=False)])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "groups", nargs="*", choices=[*_GROUPS, "all"], default="all", metavar="GROUP"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="that a round takes (default 3)")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="replace what lies between the markers there"
+    )
+    return parser.parse_args()
+
+
+def _head() -> list[str]:
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    peers = ", ".join(peer.requirements[0].replace("==", " ") for peer in PEERS)
+    return [
+        f"{describe()}; Python {platform.python_version()}, {libraries}; {peers}.",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

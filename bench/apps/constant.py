@@ -1,0 +1,33 @@
+"""The ceiling: an ASGI application that reads the body and answers the same bytes every time."""
+
+from typing import Any, ClassVar
+
+from starlette.types import Receive, Scope, Send
+
+from serving.workers import worker
+
+_ANSWER = (
+    b'{"quality":5.123456789012345,"prediction_id":"'
+    + b"x" * 66
+    + b'","model_version":"0123456789ab"}'
+)
+_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_ANSWER)).encode()),
+]
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body", False):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _ANSWER})
+
+
+class Worker(worker.Worker):
+    """The service's worker with uvicorn's own protocol."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {**worker.Worker.CONFIG_KWARGS, "http": "httptools"}

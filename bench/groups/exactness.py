@@ -1,0 +1,60 @@
+"""Nothing is lost to speed: compiled trees are the estimator, the metrics a slow reference's."""
+
+from collections.abc import Sequence
+from urllib.request import urlopen
+
+import numpy as np
+
+from bench import ours
+from bench.bench import Bench
+from bench.reference import differences, expected, growth, parse
+from bench.report import Goal, Section
+from bench.traffic import mixed, send
+from bundle.load import load_bundle, load_manifest
+from wine_quality.data import TARGET, rows
+
+REQUESTS = 100_000
+WORKERS = 3
+
+
+def measure(bench: Bench) -> Section:
+    """Compare every prediction of the example's wines, and every count of mixed requests."""
+    wines = [*rows("red"), *rows("white")]
+    difference = _largest_difference(bench, wines)
+    wrong = _wrong_counts(bench)
+    compiled = f"largest difference of compiled trees and estimator, {len(wines):,} rows = 0"
+    counts = f"series counted wrong in {REQUESTS:,} mixed requests to {WORKERS} workers = 0"
+    return Section(
+        "Exactness",
+        goals=[
+            Goal("exactness", compiled, f"{difference:g}", difference == 0),
+            Goal("exactness", counts, str(len(wrong)), not wrong),
+        ],
+        notes=wrong,
+    )
+
+
+def _largest_difference(bench: Bench, wines: Sequence[dict[str, float]]) -> float:
+    """Return it over all wines at once, and over each alone, as a service predicts them."""
+    features = np.array([[v for n, v in wine.items() if n != TARGET] for wine in wines])
+    compiled = load_bundle(bench.bundle).estimator.predict
+    estimated = load_bundle(bench.plain_bundle).estimator.predict(features)
+    alone = np.concatenate([compiled(row[None]) for row in features])
+    return float(np.abs([compiled(features) - estimated, alone - estimated]).max())
+
+
+def _wrong_counts(bench: Bench) -> list[str]:
+    """Return the series that are not what the reference counts, and by how much."""
+    server = ours.monitored(bench, WORKERS)
+    with bench.running(server, bench.cores.both):
+        # What the start has counted: its first prediction.
+        before = _scrape(server.environment["MODEL_METRICS_PORT"])
+        answers = send(f"http://127.0.0.1:{server.port}", [*mixed(REQUESTS, bench.rows)])
+        after = _scrape(server.environment["MODEL_METRICS_PORT"])
+    wanted = expected(load_manifest(bench.bundle), answers)
+    return differences(growth(after, before), wanted)
+
+
+def _scrape(port: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return parse(answer.read().decode())

@@ -1,0 +1,138 @@
+"""Servers under measurement: started on one core, checked, and stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request as HttpRequest
+from urllib.request import urlopen
+
+from bench.machine import BenchError, pinned
+from bench.wrk import Request
+
+START_SECONDS = 90.0
+_STOP_SECONDS = 15.0
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One way of serving the model: how it is started, asked, and understood."""
+
+    name: str
+    argv: Sequence[str]
+    port: int
+    path: str = "/predict"
+    # From a row to a body, and from an answer to its prediction.
+    body: Callable[[Row], Any] = dict
+    prediction: Callable[[Any], float] = lambda answer: float(answer["quality"])
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    # It may work when nobody asks, and must not while others are measured.
+    restless: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where it predicts."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def request(self, rows: Sequence[Row]) -> Request:
+        """Return the request for each of these rows in turn."""
+        return Request(self.url, [json.dumps(self.body(row)).encode() for row in rows])
+
+    def predict(self, row: Row) -> float:
+        """Return the prediction of one row. Raises OSError."""
+        asked = HttpRequest(  # noqa: S310 of 127.0.0.1
+            self.url, json.dumps(self.body(row)).encode(), {"Content-Type": "application/json"}
+        )
+        with urlopen(asked, timeout=10) as answer:  # noqa: S310
+            return self.prediction(json.load(answer))
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    server: Server
+    pid: int
+    seconds_to_ready: float
+
+    def sleep(self) -> None:
+        """Stop its processes, if it is one that polls when nobody asks."""
+        if self.server.restless:
+            os.killpg(self.pid, signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run while the block does."""
+        os.killpg(self.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.sleep()
+
+
+@contextmanager
+def running(server: Server, on: set[int], log: Path, row: Row) -> Iterator[Running]:
+    """Start a server on some cores, and stop it. It is ready once it predicts `row`.
+
+    Raises BenchError.
+    """
+    with log.open("wb") as output, pinned(on):
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            server.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=server.cwd,
+            env=_environment() | dict(server.environment),
+            start_new_session=True,
+        )
+    try:
+        _wait(server, process, log, row)
+        yield Running(server, process.pid, time.perf_counter() - start)
+    finally:
+        _stop(process)
+
+
+def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path, row: Row) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            server.predict(row)
+        except (URLError, OSError):
+            time.sleep(0.01)
+        else:
+            return
+    last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["no word"]
+    raise BenchError(f"{server.name} did not start: {last[0]}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the server and everything it started."""
+    process.terminate()
+    # A stopped one would not hear it.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without the settings of any service."""
+    foreign = ("MODEL_", "PROMETHEUS_", "GUNICORN_", "WEB_CONCURRENCY")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

@@ -1,0 +1,57 @@
+"""Dead workers' metric files, merged into one a type: counts stay, scrapes do not grow slower.
+
+prometheus_client keeps every dead worker's files, for without them counters would fall
+(prometheus/client_python#568).
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from serving.metrics.slots import encode, entries
+
+ARCHIVE = "archive"
+# Their series add up; a dead worker's gauges mean nothing.
+_ADDED_TYPES = ("counter", "histogram", "summary")
+
+# Held while files are read or merged.
+files_lock = threading.Lock()
+
+
+def archive_dead_workers(directory: Path, alive: Collection[int]) -> None:
+    """Merge the files of every process that is not `alive` (by pid) into the archive."""
+    with files_lock:
+        dead = [path for path in directory.glob("*.db") if _pid(path) not in {*alive, ARCHIVE}]
+        for path in dead:
+            if not path.name.startswith(_ADDED_TYPES):
+                path.unlink()
+        for type_ in _ADDED_TYPES:
+            _merge(directory, type_, [path for path in dead if path.name.startswith(type_)])
+
+
+def _merge(directory: Path, type_: str, dead: list[Path]) -> None:
+    archive = directory / f"{type_}_{ARCHIVE}.db"
+    if not dead:
+        return
+    values: defaultdict[str, float] = defaultdict(float)
+    for path in (archive, *dead):
+        if path.exists():
+            content = path.read_bytes()
+            numbers = np.frombuffer(content, np.float64, len(content) // 8)
+            for key, position in entries(content):
+                values[key] += numbers[position]
+    unfinished = archive.with_suffix(".new")
+    unfinished.write_bytes(encode(values.items())[0])
+    unfinished.replace(archive)
+    # At once: were another type's archive not to fit the disk, these would be counted twice.
+    for path in dead:
+        path.unlink()
+
+
+def _pid(path: Path) -> int | str:
+    """Return the process a file belongs to: its name is `type[_name]_pid.db`."""
+    owner = path.stem.rpartition("_")[2]
+    return int(owner) if owner.isdecimal() else owner

@@ -1,0 +1,82 @@
+"""The families of realized error: sums, by version and by how late the label came.
+
+From sums of powers of the errors, rules make MAE, RMSE, bias and their confidence intervals.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from bundle.manifest import Manifest
+from serving.metrics.slots import Layout, Slots
+from serving.prediction_id import PredictionId
+
+REJECTIONS = ("unknown", "expired", "duplicate", "malformed")
+_HOUR = 3_600.0
+_DAY = 24 * _HOUR
+# A label's age class, by the seconds between prediction and label.
+AGES = {"1h": _HOUR, "1d": _DAY, "7d": 7 * _DAY, "older": float("inf")}
+
+_HELP = {
+    "": "Labels that came back.",
+    "_absolute_error_sum": "Sum of |prediction - actual|, in units of the target.",
+    "_squared_error_sum": "Sum of (prediction - actual)².",
+    "_quartic_error_sum": "Sum of (prediction - actual)⁴, for the interval of the RMSE.",
+    "_delay_seconds_sum": "Sum of the time between prediction and label.",
+}
+# Times the predictions' standard deviation: one absurd label must not make a sum of fourth powers
+# so large that it no longer notices ordinary ones, nor overflow it.
+MAX_ERROR_SIGMAS = 1_000.0
+_SIGNED = "Sum of |prediction - actual| by its sign; their difference over the labels is the bias."
+
+
+class FeedbackMetrics:
+    """The families of one model in one worker. Not for use by several threads."""
+
+    def __init__(self, manifest: Manifest, directory: Path) -> None:
+        self._model = manifest.name
+        self._directory = directory
+        self._max_error = MAX_ERROR_SIGMAS * manifest.reference[-1].sigma
+        layout = Layout("counter")
+        labels = {"model": manifest.name, "version": manifest.version}
+        self._rejected = {
+            reason: layout.counter(
+                "model_feedback_rejected", "Labels refused.", {**labels, "reason": reason}
+            )
+            for reason in REJECTIONS
+        }
+        # With an underscore: no version's file bears this name.
+        self._rejections = layout.create(directory, "feedback_rejected")
+        self._versions: dict[str, Slots] = {}
+        self._of(manifest.version)
+
+    def record(self, prediction: PredictionId, actual: float, delay: float) -> None:
+        """Count one label that came `delay` seconds after its prediction."""
+        error = min(max(prediction.prediction - actual, -self._max_error), self._max_error)
+        age = next(i for i, limit in enumerate(AGES.values()) if delay <= limit)
+        amounts = np.array(
+            [1.0, abs(error), error**2, error**4, delay, max(error, 0.0), max(-error, 0.0)]
+        )
+        self._of(prediction.version).add(
+            slice(age * len(amounts), (age + 1) * len(amounts)), amounts
+        )
+
+    def reject(self, reason: str) -> None:
+        """Count one label that was refused."""
+        self._rejections.increment(self._rejected[reason], 1)
+
+    def _of(self, version: str) -> Slots:
+        """Return a version's slots; another version's begin with its first label here."""
+        if version not in self._versions:
+            self._versions[version] = self._declare(version)
+        return self._versions[version]
+
+    def _declare(self, version: str) -> Slots:
+        layout = Layout("counter")
+        for age in AGES:
+            labels = {"model": self._model, "version": version, "age": age}
+            for name, help_text in _HELP.items():
+                layout.counter(f"model_feedback{name}", help_text, labels)
+            for sign in ("pos", "neg"):
+                layout.counter("model_feedback_error_sum", _SIGNED, {**labels, "sign": sign})
+        return layout.create(self._directory, f"feedback-{version}")

@@ -1,0 +1,1 @@
+"""gunicorn's workers, and which of them gets a connection."""

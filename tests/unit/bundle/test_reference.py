@@ -1,0 +1,115 @@
+"""Reference bins: deciles of the training rows, ties merged, no bin empty."""
+
+import numpy as np
+import pytest
+
+from bundle.arrays import Floats
+from bundle.reference import bin_edges, describe, smoothed_ratios
+from wine_quality.data import TARGET, rows, split
+
+RANDOM = np.random.default_rng(0)
+SAMPLES = {
+    "normal": RANDOM.normal(0, 1, 1000),
+    "many zeros": np.where(RANDOM.random(1000) < 0.35, 0.0, RANDOM.gamma(2, 1, 1000)),
+    "nearly all zeros": np.where(RANDOM.random(1000) < 0.97, 0.0, RANDOM.normal(3, 1, 1000)),
+    "many maxima": np.minimum(RANDOM.normal(0, 1, 1000), 0.5),
+    "few levels": RANDOM.integers(0, 4, 1000).astype(float),
+    "two levels": np.repeat([0.0, 1.0], (999, 1)),
+    "huge": RANDOM.normal(0, 1, 1000) * 1e100,
+    "tiny": RANDOM.normal(0, 1, 1000) * 1e-100,
+    "exactly 200": RANDOM.normal(0, 1, 200),
+}
+WINE = {
+    name: np.array([row[name] for row in split(rows("red"))[0]])
+    for name in rows("red")[0]
+    if name != TARGET
+}
+
+
+@pytest.mark.parametrize("values", [*SAMPLES.values(), *WINE.values()], ids=[*SAMPLES, *WINE])
+def test_bins_are_numpys_histogram_of_the_rows(values: Floats) -> None:
+    """Counts are those of np.histogram over the edges; none is 0; ten at most."""
+    reference = describe("x", values)
+    counts = [each.count for each in reference.bins]
+
+    borders = [-np.inf, *reference.edges, np.inf]
+    assert np.histogram(values, borders)[0].tolist() == counts
+    assert min(counts) > 0
+    assert 2 <= len(counts) <= 10
+    assert [f"{i:02d}" for i in range(len(counts))] == [each.bin for each in reference.bins]
+
+
+@pytest.mark.parametrize("values", SAMPLES.values(), ids=SAMPLES)
+def test_edges_are_values_of_the_data_and_increase(values: Floats) -> None:
+    """No edge lies between two values that both occur: a float's last bit cannot matter."""
+    edges = bin_edges(values)
+
+    assert set(edges) <= set(values)
+    assert (np.diff(edges) > 0).all()
+
+
+def test_without_ties_the_bins_are_deciles() -> None:
+    """Ten bins, each a tenth of the rows."""
+    counts = [each.count for each in describe("x", SAMPLES["normal"]).bins]
+
+    assert counts == [100] * 10
+
+
+def test_citric_acid_merges_its_zeros() -> None:
+    """One red wine in twelve has none; they share a bin, and no other bin is empty for it."""
+    values = WINE["citric_acid"]
+    reference = describe("citric_acid", values)
+
+    assert reference.minimum == 0.0
+    assert reference.bins[0].count >= (values == 0).sum()
+
+
+def test_a_nullable_feature_has_a_bin_for_missing() -> None:
+    """Last, counted, and there even when no training row is missing."""
+    values = SAMPLES["normal"].copy()
+    full = describe("x", values, nullable=True)
+    values[::4] = np.nan
+    gaps = describe("x", values, nullable=True)
+
+    assert (full.bins[-1].bin, full.bins[-1].count) == ("missing", 0)
+    assert full.bins[-1].ratio > 0
+    assert (gaps.bins[-1].bin, gaps.bins[-1].count) == ("missing", 250)
+    assert sum(each.count for each in gaps.bins) == 1000
+
+
+def test_mean_sigma_and_extremes_are_of_the_known_values() -> None:
+    """Population σ, as the sums of z and z² will be measured against."""
+    values = SAMPLES["normal"].copy()
+    values[::4] = np.nan
+    reference = describe("x", values, nullable=True)
+
+    assert reference.mean == pytest.approx(np.nanmean(values), rel=1e-12)
+    assert reference.sigma == pytest.approx(np.nanstd(values), rel=1e-12)
+    assert (reference.minimum, reference.maximum) == (np.nanmin(values), np.nanmax(values))
+
+
+def test_ratios_are_smoothed_and_sum_to_one() -> None:
+    """(count + ½) / (rows + ½·bins): never 0."""
+    ratios = smoothed_ratios([0, 3, 7])
+
+    assert ratios == pytest.approx([0.5 / 11.5, 3.5 / 11.5, 7.5 / 11.5])
+    assert sum(ratios) == pytest.approx(1, abs=1e-15)
+
+
+def test_absolute_errors_are_means_by_bin() -> None:
+    """The error that was promised for predictions like these."""
+    values = SAMPLES["normal"]
+    errors = np.abs(RANDOM.normal(0, 1, 1000))
+    reference = describe("x", values, absolute_errors=errors)
+
+    index = np.digitize(values, reference.edges)
+    expected = [errors[index == i].mean() for i in range(10)]
+    assert expected == pytest.approx([each.absolute_error for each in reference.bins])
+
+
+def test_ranges_tell_the_bins_apart() -> None:
+    """What a person reads is different for every bin, also where edges differ in the 8th digit."""
+    for values in (*SAMPLES.values(), *WINE.values(), 1e6 + SAMPLES["normal"] * 1e-3):
+        ranges = [each.range for each in describe("x", values).bins]
+
+        assert len(set(ranges)) == len(ranges)

@@ -1,0 +1,218 @@
+"""Dead workers' files become one a type: no count is lost or doubled, and a page is the same."""
+
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.metrics.archive import archive_dead_workers, files_lock
+from serving.metrics.exposition import Exposition
+from serving.metrics.slots import Layout
+from tests.support.bundles import read_metrics
+from tests.support.model import Samples, parse
+
+RANDOM = np.random.default_rng(3)
+TYPES = ("counter", "histogram", "summary")
+
+
+def write(directory: Path, pid: int, extra: str = "") -> None:
+    """Write a worker's files with random counts; `extra` is a series only this worker has."""
+    counters, histograms = Layout("counter"), Layout("histogram")
+    summaries, gauges = Layout("summary"), Layout("gauge_livesum")
+    for status in ("2xx", "4xx", *filter(None, [extra])):
+        labels = {"handler": "/", "status": status}
+        counters.counter("requests", "Requests.", labels)
+        histograms.histogram("seconds", "Seconds \\ of\nrequests.", labels, (0.1, 0.25, 1.0))
+        summaries.summary("bytes", "Bytes.", labels)
+    gauges.gauge("inprogress", "In progress.", {"handler": 'a "b"\\\nσ'})
+    for layout in (counters, histograms, summaries, gauges):
+        slots = layout.create(directory, "test")
+        # Counts and fractions whose sums are exact, whatever their order.
+        slots.add(slice(0, len(layout.keys)), RANDOM.integers(0, 1000, len(layout.keys)) / 8)
+        own = directory / f"{layout.type}_test_{os.getpid()}.db"
+        own.rename(directory / f"{layout.type}_test_{pid}.db")
+
+
+def page(directory: Path) -> Samples:
+    """Return what the metrics server shows of a directory."""
+    return parse(Exposition(directory).text())
+
+
+def without_gauges(samples: Samples) -> Samples:
+    """Return counters, histograms and summaries."""
+    return {key: value for key, value in samples.items() if key[0] != "inprogress"}
+
+
+@pytest.fixture(name="workers")
+def _workers(tmp_path: Path) -> Path:
+    """Return a directory with the files of workers 1 to 4."""
+    for pid in (1, 2, 3, 4):
+        write(tmp_path, pid)
+    return tmp_path
+
+
+def test_totals_stay_when_workers_die(workers: Path) -> None:
+    """One after the other, down to none: counters, histograms and summaries stay what they were."""
+    before = page(workers)
+    for alive in ({1, 2, 3}, {1, 2}, {2}, set[int]()):
+        archive_dead_workers(workers, alive)
+
+        assert without_gauges(before) == without_gauges(page(workers))
+
+
+def test_gauges_of_the_dead_go(workers: Path) -> None:
+    """What a dead worker had in progress is in progress no more."""
+    archive_dead_workers(workers, {1, 2})
+    inprogress = page(workers)
+    (workers / "gauge_livesum_test_1.db").unlink()
+    (workers / "gauge_livesum_test_2.db").unlink()
+
+    alone = page(workers)
+    assert "inprogress" in {name for name, _ in inprogress}
+    assert "inprogress" not in {name for name, _ in alone}
+    assert not list(workers.glob("gauge_livesum_test_[34].db"))
+
+
+def test_the_dead_have_one_file_a_type(workers: Path) -> None:
+    """However many have died: a scrape does not grow slower."""
+    for pid in range(10, 60):
+        write(workers, pid)
+        archive_dead_workers(workers, {1, 2, 3, 4})
+
+    assert {f"{each}_archive.db" for each in TYPES} == {
+        path.name for path in workers.iterdir() if "_test_" not in path.name
+    }
+    assert len(list(workers.iterdir())) == 4 * 4 + 3
+
+
+def test_the_living_are_left_alone(workers: Path) -> None:
+    """Their files are mapped: they would go on counting in a file that nobody reads."""
+    inodes = {path: path.stat().st_ino for path in workers.iterdir()}
+    archive_dead_workers(workers, {1, 2, 3, 4})
+
+    assert inodes == {path: path.stat().st_ino for path in workers.iterdir()}
+
+
+def test_a_pid_may_come_again(workers: Path) -> None:
+    """A new worker that got a dead one's pid begins at 0 and adds to the archive."""
+    archive_dead_workers(workers, {1, 2, 3})
+    write(workers, 4)
+    before = page(workers)
+    archive_dead_workers(workers, {1, 2, 3})
+
+    assert without_gauges(before) == without_gauges(page(workers))
+
+
+def test_series_of_one_worker_alone_are_kept(workers: Path) -> None:
+    """A route that only the dead one has served."""
+    write(workers, 5, extra="5xx")
+    before = page(workers)
+    archive_dead_workers(workers, {1, 2, 3, 4})
+
+    assert without_gauges(before) == without_gauges(page(workers))
+    assert any(dict(labels).get("status") == "5xx" for _, labels in page(workers))
+
+
+def test_a_file_just_created_does_no_harm(workers: Path) -> None:
+    """A worker killed at the wrong moment leaves an empty file, or one full of zeros."""
+    (workers / "counter_test_8.db").touch()
+    (workers / "counter_test_9.db").write_bytes(bytes(1 << 16))
+    before = page(workers)
+    archive_dead_workers(workers, set())
+
+    assert without_gauges(before) == without_gauges(page(workers))
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_a_full_disk_doubles_nothing(workers: Path, type_: str) -> None:
+    """Where one type's archive cannot be written, the others are complete, and a retry mends it."""
+    before = page(workers)
+    obstacle = workers / f"{type_}_archive.new"
+    obstacle.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        archive_dead_workers(workers, {1, 2})
+
+    assert without_gauges(before) == without_gauges(page(workers))
+
+    obstacle.rmdir()
+    archive_dead_workers(workers, {1, 2})
+    assert without_gauges(before) == without_gauges(page(workers))
+
+
+def test_the_page_is_what_prometheus_client_would_show(workers: Path) -> None:
+    """Series and values, before and after the archive, and as workers come and go."""
+    exposition = Exposition(workers)
+    for pid, alive in ((5, {1, 2, 3, 4, 5}), (6, {1, 5, 6}), (1, {1, 6}), (7, {7})):
+        write(workers, pid, extra=f"{pid}xx")
+        assert read_metrics(workers) == parse(exposition.text())
+
+        archive_dead_workers(workers, alive)
+        assert read_metrics(workers) == parse(exposition.text())
+
+
+def test_nothing_is_remembered_of_files_that_are_gone(tmp_path: Path) -> None:
+    """The master's memory does not grow with every worker ever started."""
+
+    def after(deaths: range) -> int:
+        for pid in deaths:
+            write(tmp_path, pid)
+            exposition.text()
+            archive_dead_workers(tmp_path, set())
+        # Only what the service's own lines hold: other tests' threads allocate meanwhile.
+        ours = tracemalloc.take_snapshot().filter_traces(
+            [tracemalloc.Filter(inclusive=True, filename_pattern="*/serving/*")]
+        )
+        return sum(trace.size for trace in ours.traces)
+
+    exposition = Exposition(tmp_path)
+    tracemalloc.start()
+    try:
+        after(range(1, 20))
+        some, many = after(range(20, 40)), after(range(40, 240))
+    finally:
+        tracemalloc.stop()
+
+    assert many - some < 200 * 100
+
+
+def test_the_page_shows_what_has_been_added_since(tmp_path: Path) -> None:
+    """Lines are prepared once, numbers are read each time; families that appear later as well."""
+    exposition = Exposition(tmp_path)
+    assert exposition.text() == ""
+
+    layout = Layout("counter")
+    slot = layout.counter("things", "Things.", {})
+    slots = layout.create(tmp_path, "test")
+    assert (
+        exposition.text()
+        == "# HELP things_total Things.\n# TYPE things_total counter\nthings_total 0.0\n"
+    )
+
+    slots.increment(slot, 2)
+    assert exposition.text().endswith("\nthings_total 2.0\n")
+
+
+def test_pages_are_the_same_while_the_dead_are_archived(workers: Path) -> None:
+    """A scrape between the archive's steps sees neither half nor double."""
+    before = without_gauges(page(workers))
+    exposition = Exposition(workers)
+    pages: list[Samples] = []
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.is_set() or not pages:
+            with files_lock:
+                text = exposition.text()
+            pages.append(without_gauges(parse(text)))
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    for alive in ({1, 2, 3}, {1, 2}, {1}, set[int]()):
+        archive_dead_workers(workers, alive)
+    done.set()
+    thread.join()
+
+    assert all(each == before for each in pages)

@@ -1,0 +1,108 @@
+"""The page of /metrics is what prometheus_client's own collector would have written."""
+
+import os
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving.metrics.exposition import Exposition
+from serving.metrics.slots import Layout, Slots
+from tests.support.model import Samples, parse
+
+HELP = "Rows\nof \\ all."
+
+
+def _theirs(directory: Path) -> str:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    return generate_latest(registry).decode()
+
+
+def _assert_same(exposition: Exposition, directory: Path) -> Samples:
+    ours, theirs = exposition.text(), _theirs(directory)
+    assert parse(theirs) == parse(ours)
+    comments = [
+        sorted(line for line in page.splitlines() if "# " in line) for page in (ours, theirs)
+    ]
+    assert comments[1] == comments[0]
+    return parse(ours)
+
+
+def _process(directory: Path, pid: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Slots]:
+    """Write the files of one process, each series moved by an amount of its own."""
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    layouts = {
+        type_: Layout(type_) for type_ in ("counter", "histogram", "summary", "gauge_livesum")
+    }
+    for label in ("plain", 'quote " and \\ and\nline', "Säure σ"):
+        labels = {"name": label, "fixed": "1"}
+        layouts["counter"].counter("rows", HELP, labels)
+        layouts["histogram"].histogram("seconds", "Time.", labels, (0.005, 0.3, 1.0, 10.0))
+        layouts["summary"].summary("bytes", "Sizes.", labels)
+        layouts["gauge_livesum"].gauge("busy", "Now.", labels)
+    layouts["counter"].counter("bare", "Without labels.", {})
+    slots = {type_: layout.create(directory, "test") for type_, layout in layouts.items()}
+    for each in slots.values():
+        for slot in range(len(each.positions)):
+            each.increment(slot, pid + slot / 3)
+    return slots
+
+
+def test_several_processes_add_up_as_the_library_adds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters, histograms, summaries and live gauges; labels that need escaping."""
+    for pid in (11, 12, 13):
+        _process(tmp_path, pid, monkeypatch)
+
+    samples = _assert_same(Exposition(tmp_path), tmp_path)
+
+    assert samples["rows_total", frozenset({("name", "plain"), ("fixed", "1")})] == pytest.approx(
+        36
+    )
+
+
+def test_the_page_follows_files_that_change_grow_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is prepared once is prepared again when a file is another one or holds more."""
+    exposition = Exposition(tmp_path)
+    assert exposition.text() == ""
+
+    slots = _process(tmp_path, 21, monkeypatch)
+    _assert_same(exposition, tmp_path)
+    slots["counter"].increment(0, 5)
+    _assert_same(exposition, tmp_path)
+
+    theirs = MmapedDict(str(tmp_path / "counter_22.db"))  # type: ignore[no-untyped-call]
+    _assert_same(exposition, tmp_path)
+    for number in range(1000):
+        key = mmap_key("rows", "rows_total", ["name", "fixed"], [f"new {number}", "1"], HELP)
+        theirs.write_value(key, number, 0)  # type: ignore[no-untyped-call]
+        if number % 250 == 0:
+            _assert_same(exposition, tmp_path)
+    theirs.close()  # type: ignore[no-untyped-call]
+
+    (tmp_path / "histogram_test_21.db").unlink()
+    remaining = _assert_same_values(exposition, tmp_path)
+    assert ("rows_total", frozenset({("name", "new 999"), ("fixed", "1")})) in remaining
+    _process(tmp_path, 21, monkeypatch)
+    _assert_same(exposition, tmp_path)
+
+
+def _assert_same_values(exposition: Exposition, directory: Path) -> Samples:
+    """Compare where a file has gone: a series once seen stays, at 0."""
+    ours, theirs = parse(exposition.text()), parse(_theirs(directory))
+    assert theirs == {key: value for key, value in ours.items() if key in theirs}
+    assert {0.0} == {value for key, value in ours.items() if key not in theirs}
+    return ours
+
+
+def test_a_file_of_no_bytes_yet_is_a_file_of_no_series(tmp_path: Path) -> None:
+    """The library creates a file before it fills it."""
+    (tmp_path / "counter_1.db").touch()
+
+    assert Exposition(tmp_path).text() == ""

@@ -1,0 +1,311 @@
+"""Labels are accepted or refused, one by one, and become the sums that NumPy makes of them."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.manifest import Quantity
+from serving.feedback import REMEMBERED, Feedback, Rejection, decode
+from serving.inputs import InvalidInputError
+from serving.metrics.feedback import AGES, MAX_ERROR_SIGMAS, REJECTIONS, FeedbackMetrics
+from serving.prediction_id import Signer
+from tests.support.bundles import make_manifest, read_metrics
+from tests.support.model import Samples, by_label, select, total
+
+KEY, FOREIGN = b"k" * 32, b"f" * 32
+NOW = 1_800_000_000.0
+HOUR, DAY = 3600, 86_400
+MAX_AGE = 365 * DAY
+TARGET = Quantity(name="quality", description="a grade", minimum=0, maximum=10)
+VERSION = make_manifest().version
+
+
+class Receiver:
+    """A worker's feedback, and what it has counted."""
+
+    def __init__(self, directory: Path, target: Quantity = TARGET) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self.manifest = make_manifest(target=target)
+        self.signer = Signer([KEY], self.manifest.name, VERSION)
+        metrics = FeedbackMetrics(self.manifest, directory)
+        self.feedback = Feedback(self.manifest, self.signer, metrics, MAX_AGE)
+
+    def accept(self, item: object, now: float = NOW) -> str | None:
+        """Return why a label is refused."""
+        rejection = self.feedback.accept(item, now)
+        return rejection.reason if isinstance(rejection, Rejection) else None
+
+    def label(
+        self, actual: object, prediction: float = 5.0, made: float = NOW
+    ) -> dict[str, object]:
+        """Return a label of a prediction of this worker's."""
+        return {"prediction_id": self.signer.sign(prediction, made), "actual": actual}
+
+    def samples(self) -> Samples:
+        """Return what a scrape would show."""
+        return read_metrics(self.directory)
+
+
+@pytest.fixture(name="worker")
+def _worker(tmp_path: Path) -> Receiver:
+    return Receiver(tmp_path)
+
+
+def test_every_series_is_there_from_the_start(worker: Receiver) -> None:
+    """At 0, or the first label of each age would be lost to Prometheus."""
+    samples = worker.samples()
+
+    assert by_label(samples, "model_feedback_total", "age") == dict.fromkeys(AGES, 0)
+    assert by_label(samples, "model_feedback_rejected_total", "reason") == dict.fromkeys(
+        REJECTIONS, 0
+    )
+    assert len(samples) == len(REJECTIONS) + 7 * len(AGES)
+    assert {dict(key[1])["version"] for key in samples} == {VERSION}
+
+
+def test_sums_equal_numpy(worker: Receiver) -> None:
+    """Labels at random, of every age: each counter is the sum that NumPy makes."""
+    rng = np.random.default_rng(1)
+    actual, predicted = rng.uniform(0, 10, 400), rng.uniform(3, 9, 400)
+    delay = np.floor(10 ** rng.uniform(0, 7, 400))
+    for truth, prediction, seconds in np.stack([actual, predicted, delay], axis=1).tolist():
+        assert worker.accept(worker.label(truth, prediction, NOW - seconds)) is None
+
+    samples = worker.samples()
+    error = predicted - actual
+    age = np.digitize(delay, list(AGES.values())[:-1], right=True)
+    for index, name in enumerate(AGES):
+        mine = age == index
+        expected = {
+            "": mine.sum(),
+            "_absolute_error_sum": np.abs(error[mine]).sum(),
+            "_squared_error_sum": (error[mine] ** 2).sum(),
+            "_quartic_error_sum": (error[mine] ** 4).sum(),
+            "_delay_seconds_sum": delay[mine].sum(),
+        }
+        assert mine.sum() > 20
+        for family, value in expected.items():
+            counted = total(samples, f"model_feedback{family}_total", age=name)
+            assert counted == pytest.approx(value, rel=1e-12)
+        signs = by_label(samples, "model_feedback_error_sum_total", "sign", age=name)
+        assert signs["pos"] == pytest.approx(error[mine & (error > 0)].sum(), rel=1e-12)
+        assert signs["neg"] == pytest.approx(-error[mine & (error < 0)].sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("delay", "age"),
+    [
+        (-30, "1h"),  # another machine's clock
+        (0, "1h"),
+        (HOUR, "1h"),
+        (HOUR + 1, "1d"),
+        (DAY, "1d"),
+        (DAY + 1, "7d"),
+        (7 * DAY, "7d"),
+        (7 * DAY + 1, "older"),
+        (MAX_AGE, "older"),
+    ],
+)
+def test_age_classes_include_their_limit(worker: Receiver, delay: float, age: str) -> None:
+    """Up to an hour, a day, a week, and older; a label is never from the future."""
+    assert worker.accept(worker.label(5, made=NOW - delay)) is None
+
+    samples = worker.samples()
+    assert by_label(samples, "model_feedback_total", "age") == dict.fromkeys(AGES, 0) | {age: 1}
+    assert total(samples, "model_feedback_delay_seconds_sum_total") == max(delay, 0)
+
+
+def test_expired_is_older_than_the_limit(worker: Receiver) -> None:
+    """A second more than MODEL_FEEDBACK_MAX_DAYS."""
+    assert worker.accept(worker.label(5, made=NOW - MAX_AGE)) is None
+    assert worker.accept(worker.label(5, made=NOW - MAX_AGE - 1)) == "expired"
+
+
+@pytest.mark.parametrize(
+    "actual",
+    ["5", None, True, [5], {"value": 5}, -0.001, 10.001, 10**400, -(10**400), math.inf, math.nan],
+    ids=repr,
+)
+def test_a_value_that_is_no_number_in_range_is_malformed(worker: Receiver, actual: object) -> None:
+    """Strings, truth values, and what is outside the target's range, however large."""
+    assert worker.accept(worker.label(actual)) == "malformed"
+
+
+@pytest.mark.parametrize("actual", [0, 10, 5, 5.5, -0.0, 10.0])
+def test_a_value_in_range_is_accepted(worker: Receiver, actual: float) -> None:
+    """Both ends included, whole or not."""
+    assert worker.accept(worker.label(actual)) is None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [None, 5, "text", [], {}, {"actual": 5}, {"prediction_id": 5, "actual": 5}],
+    ids=repr,
+)
+def test_what_is_no_label_is_malformed(worker: Receiver, item: object) -> None:
+    """Anything JSON may hold, without an id or without a value."""
+    assert worker.accept(item) == "malformed"
+
+
+def test_a_missing_value_is_malformed_and_more_fields_are_ignored(worker: Receiver) -> None:
+    """A client may keep a note of its own beside the label."""
+    label = worker.label(5)
+
+    assert worker.accept({"prediction_id": label["prediction_id"]}) == "malformed"
+    assert worker.accept({**label, "note": "from the lab"}) is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "ä", "A" * 80, "A" * 100_000, "\x00", "a b", "=" * 80])
+def test_an_id_of_nobody_is_unknown(worker: Receiver, text: str) -> None:
+    """Whatever text stands in its place."""
+    assert worker.accept({"prediction_id": text, "actual": 5}) == "unknown"
+
+
+def test_an_id_of_another_key_or_model_is_unknown(worker: Receiver) -> None:
+    """Also where two models share a key."""
+    for signer in (Signer([FOREIGN], "made-up", VERSION), Signer([KEY], "other", VERSION)):
+        assert worker.accept({"prediction_id": signer.sign(5, NOW), "actual": 5}) == "unknown"
+
+
+def test_a_duplicate_is_refused_and_counted_once(worker: Receiver) -> None:
+    """Also with another value: the first one stands."""
+    label = worker.label(4)
+
+    assert worker.accept(label) is None
+    assert worker.accept({**label, "actual": 9}) == "duplicate"
+    assert total(worker.samples(), "model_feedback_total") == 1
+    assert total(worker.samples(), "model_feedback_absolute_error_sum_total") == 1
+
+
+def test_a_refused_label_may_be_corrected(worker: Receiver) -> None:
+    """What was refused is not remembered."""
+    label = worker.label(11)
+
+    assert worker.accept(label) == "malformed"
+    assert worker.accept({**label, "actual": 10}) is None
+
+
+def test_memory_of_duplicates_is_bounded(worker: Receiver) -> None:
+    """The oldest is forgotten: a duplicate of it would count, one of the second would not."""
+    first, second = worker.label(5), worker.label(5)
+    worker.accept(first)
+    worker.accept(second)
+    for _ in range(REMEMBERED - 1):
+        worker.accept(worker.label(5))
+
+    assert worker.accept(second) == "duplicate"
+    assert worker.accept(first) is None
+
+
+def test_reasons_are_counted(worker: Receiver) -> None:
+    """Each refusal under its reason."""
+    worker.accept(worker.label(5, made=NOW - MAX_AGE - 1))
+    for _ in range(2):
+        worker.accept({"prediction_id": "?", "actual": 5})
+    for _ in range(4):
+        worker.accept(worker.label("5"))
+    worker.feedback.refuse_body()
+    label = worker.label(5)
+    for _ in range(4):
+        worker.accept(label)
+
+    counted = by_label(worker.samples(), "model_feedback_rejected_total", "reason")
+    assert counted == {"expired": 1, "unknown": 2, "malformed": 5, "duplicate": 3}
+
+
+@pytest.mark.parametrize("version", ["older-version", "rejected"])
+def test_another_versions_label_counts_for_that_version(worker: Receiver, version: str) -> None:
+    """Whichever replica gets it, and whatever the version is called."""
+    other = Signer([KEY], worker.manifest.name, version)
+    worker.accept({"prediction_id": other.sign(7, NOW), "actual": 4})
+    worker.accept(worker.label(5, prediction=6))
+    worker.accept(worker.label("?"))
+
+    samples = worker.samples()
+    assert total(samples, "model_feedback_absolute_error_sum_total", version=version) == 3
+    assert total(samples, "model_feedback_absolute_error_sum_total", version=VERSION) == 1
+    assert len(select(samples, "model_feedback_total", version=version)) == len(AGES)
+    assert total(samples, "model_feedback_rejected_total", version=VERSION) == 1
+
+
+def test_another_worker_takes_the_label_and_knows_no_duplicate(tmp_path: Path) -> None:
+    """Whoever signed it; and what one worker has seen, the other has not."""
+    one, other = Receiver(tmp_path / "one"), Receiver(tmp_path / "other")
+    label = one.label(4)
+
+    assert other.accept(label) is None
+    assert one.accept(label) is None
+
+
+@pytest.mark.parametrize("actual", [1.7e308, -1.7e308, 1e154, 10**300])
+def test_an_absurd_label_spoils_no_sum(tmp_path: Path, actual: float) -> None:
+    """A target without a range takes it; the sums stay finite and still notice ordinary ones."""
+    worker = Receiver(tmp_path, Quantity(name="target", description="unbounded"))
+    limit = MAX_ERROR_SIGMAS * worker.manifest.reference[-1].sigma
+
+    assert worker.accept(worker.label(actual)) is None
+    before = total(worker.samples(), "model_feedback_quartic_error_sum_total")
+    assert worker.accept(worker.label(4.0)) is None
+    after = total(worker.samples(), "model_feedback_quartic_error_sum_total")
+
+    assert before == pytest.approx(limit**4)
+    assert after - before == pytest.approx(1, rel=1e-3)
+
+
+def test_one_label_or_a_list() -> None:
+    """The items are not looked into."""
+    assert decode(b'{"actual": 5}') == [{"actual": 5}]
+    assert decode(b'[{"actual": 5}, 7, null]') == [{"actual": 5}, 7, None]
+    assert len(decode(json.dumps([1] * 1000).encode())) == 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "malformed"),
+        (b"{", "malformed"),
+        (b'{"actual": NaN}', "malformed"),
+        (b'{"actual": Infinity}', "malformed"),
+        (b'{"actual": 1e999}', "malformed"),
+        (b'{"actual": "\xff"}', "malformed"),
+        (b"[" * 100_000, "malformed"),
+        (b"null", "type"),
+        (b"5", "type"),
+        (b'"id"', "type"),
+        (b"[]", "empty"),
+        (json.dumps([1] * 1001).encode(), "too_many"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_body_without_labels_is_refused(body: bytes, reason: str) -> None:
+    """As a whole, with the reason; NaN is not JSON."""
+    with pytest.raises(InvalidInputError) as refused:
+        decode(body)
+
+    assert refused.value.detail[0]["type"] == reason
+
+
+def test_nothing_is_logged(worker: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a key nor an id, at the finest level."""
+    caplog.set_level(logging.DEBUG)
+
+    for actual in (5, "?", 11):
+        worker.accept(worker.label(actual))
+    worker.accept({"prediction_id": "?", "actual": 5})
+
+    assert caplog.records == []
+
+
+def test_a_refusal_repeats_no_value(worker: Receiver) -> None:
+    """Its message may be logged by a client: it names what is wrong, not what was sent."""
+    id_ = "secret-of-somebody"
+
+    for item in ({"prediction_id": id_, "actual": 5}, {"prediction_id": id_, "actual": id_}):
+        rejection = worker.feedback.accept(item, NOW)
+        assert rejection is not None
+        assert id_ not in rejection.message

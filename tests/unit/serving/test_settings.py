@@ -1,0 +1,134 @@
+"""Every setting is checked, and a wrong one is named in one line that tells no secret."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.settings import Settings, SettingsError, read_settings, split_keys, variable
+from tools import ROOT
+
+SERVICE = ROOT / "services" / "model"
+KEYS = ("first-key-of-thirty-two-bytes-or-more", "second-key-of-thirty-two-bytes-or-more")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give what is required, and nothing that the developer's shell has."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+    monkeypatch.setenv("MODEL_BUNDLE", "/some/bundle")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/some/metrics")
+
+
+def failure() -> str:
+    """Return why the environment is refused: one line."""
+    with pytest.raises(SettingsError) as failed:
+        read_settings()
+    assert failed.value.__cause__ is None
+    assert len(str(failed.value).splitlines()) == 1
+    return str(failed.value)
+
+
+def test_defaults_are_the_contracts() -> None:
+    """Ports, address, workers."""
+    settings = read_settings()
+
+    assert (settings.host, settings.port, settings.metrics_port) == ("127.0.0.1", 8000, 8001)
+    assert (settings.workers, settings.graceful_timeout) == (2, 30)
+    assert settings.max_body_bytes == 2_000_000
+    assert settings.bundle == Path("/some/bundle")
+    assert settings.metrics_dir == Path("/some/metrics")
+    assert split_keys(settings.prediction_keys) == []
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Compose passes on what .env leaves out."""
+    monkeypatch.setenv("MODEL_PORT", "")
+    monkeypatch.setenv("MODEL_PREDICTION_KEYS", "")
+
+    assert read_settings().port == 8000
+
+
+@pytest.mark.parametrize("name", ["MODEL_BUNDLE", "PROMETHEUS_MULTIPROC_DIR"])
+@pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
+def test_what_is_required_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
+    """By its variable."""
+    monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+
+    assert failure() == f"{name}: Field required"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("MODEL_PORT", ("http", "0", "65536", "-1", "80.5", "8000 8001")),
+        ("MODEL_METRICS_PORT", ("x", "0", "65536", "8000")),
+        ("MODEL_WORKERS", ("0", "257", "two")),
+        ("MODEL_GRACEFUL_TIMEOUT", ("0", "-1", "1s")),
+        ("MODEL_MAX_BODY_BYTES", ("0", "1023", "2MB")),
+        ("MODEL_LOG_LEVEL", ("loud", "INFO ")),
+        ("MODEL_LOG_FORMAT", ("xml",)),
+    ],
+)
+def test_a_bad_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, values: tuple[str, ...]
+) -> None:
+    """By its variable, with what is wrong."""
+    for value in values:
+        monkeypatch.setenv(name, value)
+
+        assert failure().startswith(f"{name}: ")
+
+
+def test_keys_are_split_and_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first signs; spaces and empty places mean nothing."""
+    monkeypatch.setenv("MODEL_PREDICTION_KEYS", f" {KEYS[0]} ,, {KEYS[1]},")
+
+    assert split_keys(read_settings().prediction_keys) == [key.encode() for key in KEYS]
+
+
+@pytest.mark.parametrize("keys", ["short", f"{KEYS[0]},short", "x" * 31])
+def test_a_short_key_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    """Neither the short one nor its neighbours."""
+    monkeypatch.setenv("MODEL_PREDICTION_KEYS", keys)
+
+    message = failure()
+    assert message.startswith("MODEL_PREDICTION_KEYS: ")
+    assert not any(key in message for key in keys.split(","))
+
+
+def test_secrets_are_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """repr, str and JSON show stars."""
+    monkeypatch.setenv("MODEL_PREDICTION_KEYS", KEYS[0])
+    settings = read_settings()
+
+    for text in (repr(settings), str(settings), settings.model_dump_json()):
+        assert KEYS[0] not in text
+
+
+def test_all_settings_can_be_listed() -> None:
+    """`python -m serving.settings` names each variable with its meaning."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "serving.settings"],
+        cwd=SERVICE,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+    assert [line.split()[0] for line in listed] == [variable(n) for n in Settings.model_fields]
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_committed_settings_are_settings() -> None:
+    """settings.env holds bare KEY=value lines of variables that exist, and no secret."""
+    lines = (SERVICE / "settings.env").read_text("utf-8").splitlines()
+    pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+    assert pairs.keys() <= {variable(name) for name in Settings.model_fields}
+    assert "MODEL_PREDICTION_KEYS" not in pairs
+    assert not any(character in value for value in pairs.values() for character in "\"' ")

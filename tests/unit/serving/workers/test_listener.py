@@ -1,0 +1,293 @@
+"""Connections are shared out among workers, and a worker that does not take its share is passed."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from serving.workers.connection_counts import Seat, Seats
+from serving.workers.listener import Connections, Listener, Share
+
+BURST = 32
+NOW = 1000.0
+
+
+class Worker:
+    """What is of a worker here: a seat, its share, and the connections it was given."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.seat.take()
+        self.share = Share(seat)
+        self.connections = Connections(self.share)
+
+    @property
+    def held(self) -> int:
+        """How many connections it has."""
+        return len(self.connections)
+
+    def connected(self) -> asyncio.Protocol:
+        """Return the protocol of another connection."""
+        return Protocol(self.connections)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for each in self.connections:
+            each.transport.close()
+        await until(lambda: not self.connections)
+
+
+class Protocol(asyncio.Protocol):
+    """A connection that says nothing."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._connections.add(self)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        del exc
+        self._connections.discard(self)
+
+
+class Watched(socket.socket):
+    """A socket that fails when told to, and counts what is accepted."""
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.failures: list[OSError] = []
+        self.accepted = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, or fail."""
+        if self.failures:
+            raise self.failures.pop()
+        found = super().accept()
+        self.accepted += 1
+        return found
+
+
+@pytest.fixture
+def workers() -> list[Worker]:
+    """Return two workers that listen."""
+    seats = Seats()
+    return [Worker(seats.of(age)) for age in (1, 2)]
+
+
+@pytest.fixture
+def where() -> Iterator[socket.socket]:
+    """Yield a socket that both of them may listen at."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2 * BURST) as where:
+        yield where
+
+
+def connect(where: socket.socket, count: int) -> list[socket.socket]:
+    """Return connections that nobody has accepted yet."""
+    return [socket.create_connection(where.getsockname()) for _ in range(count)]
+
+
+def run(clients: list[socket.socket], what: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, and close the clients' connections."""
+    try:
+        asyncio.run(asyncio.wait_for(what, timeout=60))
+    finally:
+        for each in clients:
+            each.close()
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Return once it is so; the loop goes on meanwhile."""
+    while not check():  # noqa: ASYNC110 what it waits for has no event
+        await asyncio.sleep(0)
+
+
+def test_a_burst_is_shared_out(workers: list[Worker], where: socket.socket) -> None:
+    """Not the quickest one takes all; of 32 connections each has its half, give or take an 8th."""
+    clients = connect(where, BURST)
+    held: list[int] = []
+
+    async def serve() -> None:
+        with where.dup() as again:
+            listeners = [
+                Listener(at, worker.connected, worker.share)
+                for at, worker in zip((where, again), workers, strict=True)
+            ]
+            await until(lambda: sum(each.held for each in workers) == BURST)
+            held.extend(each.held for each in workers)
+            for listener, worker in zip(listeners, workers, strict=True):
+                await listener.close()
+                await worker.close()
+
+    run(clients, serve())
+
+    assert max(held) <= BURST / 2 * 9 / 8
+
+
+def test_a_worker_that_takes_nothing_holds_up_nobody(
+    workers: list[Worker], where: socket.socket
+) -> None:
+    """One that is stopped, or busy for long, is waited for a little, and then passed."""
+    clients = connect(where, BURST)
+
+    async def serve() -> None:
+        listener = Listener(where, workers[0].connected, workers[0].share)
+        await until(lambda: workers[0].held == BURST)
+        await listener.close()
+        await workers[0].close()
+
+    run(clients, serve())
+
+
+def test_a_worker_that_listens_no_more_is_not_waited_for(workers: list[Worker]) -> None:
+    """Its seat is empty, however few connections it has left."""
+    ahead, other = workers
+    ahead.share.hold()
+    assert not ahead.share.may_take()
+
+    other.seat.leave()
+
+    assert ahead.share.may_take()
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "is_ahead"),
+    [(0, 0, False), (1, 0, True), (1, 1, False), (9, 8, False), (10, 8, True), (3, 9, False)],
+)
+def test_ahead_is_who_holds_an_eighth_more(
+    workers: list[Worker], own: int, others: int, *, is_ahead: bool
+) -> None:
+    """Among few connections each one counts."""
+    workers[0].seat.add(own)
+    workers[1].seat.add(others)
+
+    assert workers[0].seat.is_ahead is is_ahead
+
+
+def test_patience_ends_and_returns(workers: list[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that nobody takes is taken after 10 ms, and all others of the next second."""
+    clock = [NOW]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    share = workers[0].share
+    share.hold()
+
+    def look(milliseconds: int) -> bool:
+        clock[0] = NOW + milliseconds / 1000
+        return share.may_take()
+
+    assert [look(at) for at in range(10)] == [False] * 10
+    assert all(look(at) for at in (11, 12, 500, 1010))
+    assert not look(1012)
+    # Others have taken what waited then: this is another connection, and another wait.
+    assert not look(1100)
+    assert not look(1101)
+
+
+def test_a_connection_that_is_opened_anew_is_not_held_up(
+    workers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that connects for each request has its place back: one place, and not for long."""
+    clock = [NOW]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    share = workers[0].share
+    for _ in range(4):
+        share.hold()
+    share.lose()
+    share.lose()
+    assert share.may_take()
+
+    clock[0] = NOW + 0.011
+
+    assert not share.may_take()
+
+
+def test_a_lost_connection_is_counted_once(workers: list[Worker]) -> None:
+    """However often uvicorn's protocol says that it is gone."""
+    ahead, other = workers
+    for _ in range(2):
+        ahead.share.hold()
+    ahead.connections.add("a")
+    other.share.hold()
+
+    ahead.connections.discard("a")
+    ahead.connections.discard("a")
+
+    assert not ahead.seat.is_ahead
+    assert not other.seat.is_ahead
+
+
+def test_a_connection_that_never_begins_is_not_counted(
+    workers: list[Worker], where: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in making its protocol costs that connection, and is logged."""
+    clients = connect(where, 1)
+
+    def fail() -> asyncio.Protocol:
+        raise LookupError("no protocol")
+
+    async def serve() -> None:
+        listener = Listener(where, fail, workers[0].share)
+        await until(lambda: "before it began" in caplog.text)
+        await listener.close()
+
+    run(clients, serve())
+
+    assert not workers[0].seat.is_ahead
+    assert "no protocol" in caplog.text
+
+
+def test_a_worker_without_descriptors_accepts_again(
+    workers: list[Worker],
+    where: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It says so, rests instead of spinning, and loses no connection that waits."""
+    monkeypatch.setattr("serving.workers.listener._EXHAUSTED_SECONDS", 0.01)
+    clients = connect(where, 2)
+
+    async def serve() -> None:
+        with Watched(fileno=where.dup().detach()) as watched:
+            watched.failures.append(OSError(errno.EMFILE, "Too many open files"))
+            listener = Listener(watched, workers[0].connected, workers[0].share)
+            await until(lambda: workers[0].held == len(clients))
+            await listener.close()
+            await workers[0].close()
+
+    run(clients, serve())
+
+    assert "no connection can be accepted" in caplog.text
+    assert "Too many open files" in caplog.text
+
+
+def test_a_closed_listener_knows_every_connection_it_took(
+    workers: list[Worker], where: socket.socket
+) -> None:
+    """So all of them are closed with it; what it has not accepted is left to others."""
+    clients = connect(where, 2)
+    held = []
+
+    async def serve() -> None:
+        workers[1].seat.leave()
+        with Watched(fileno=where.dup().detach()) as watched:
+            listener = Listener(watched, workers[0].connected, workers[0].share)
+            await until(lambda: watched.accepted == len(clients))
+            await listener.close()
+            held.append(workers[0].held)
+            clients.extend(connect(where, 1))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            held.append(workers[0].held)
+            await workers[0].close()
+
+    run(clients, serve())
+
+    assert held == [2, 2]
+    left, _ = where.accept()
+    left.close()

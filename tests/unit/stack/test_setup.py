@@ -1,0 +1,104 @@
+"""What the native stack writes and sets before it starts."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tools import ROOT
+from tools.stack import setup
+from tools.stack.settings import Settings, StackError, load_settings
+
+
+def _settings(directory: Path, **environment: str) -> Settings:
+    return load_settings({"STACK_VAR": str(directory / "var"), **environment}, directory)
+
+
+def test_targets_are_those_of_the_services_that_run(tmp_path: Path) -> None:
+    """Prometheus finds each service on this machine, and none that does not run any more."""
+    settings = _settings(tmp_path, MODEL_METRICS_PORT="18001")
+    directory = settings.var / "prometheus" / "config" / "targets"
+
+    setup.write_files(settings, ["model", "grafana"])
+    setup.write_files(settings, ["model", "prometheus"])
+
+    assert {path.stem: json.loads(path.read_text()) for path in directory.iterdir()} == {
+        "model": [{"targets": ["127.0.0.1:18001"], "labels": {"job": "model"}}],
+        "prometheus": [{"targets": ["127.0.0.1:9090"], "labels": {"job": "prometheus"}}],
+    }
+
+
+def test_the_configuration_is_the_one_of_all_stacks(tmp_path: Path) -> None:
+    """Links, not copies: what is edited in prometheus/ is what runs."""
+    settings = _settings(tmp_path)
+
+    setup.write_files(settings, ["prometheus"])
+
+    assert {
+        str(path.relative_to(settings.var)): path.resolve()
+        for path in settings.var.glob("*/config/*")
+        if path.is_symlink()
+    } == {
+        "prometheus/config/prometheus.yml": ROOT / "prometheus" / "prometheus.yml",
+        "prometheus/config/rules": ROOT / "prometheus" / "rules",
+        "alertmanager/config/alertmanager.yml": ROOT / "prometheus" / "alertmanager.yml",
+    }
+
+
+def test_slack_is_told_only_where_its_address_is_given(tmp_path: Path) -> None:
+    """SLACK_WEBHOOK_FILE, relative to the checkout or absolute, changes the configuration."""
+    webhook = tmp_path / "slack.secret"
+    webhook.write_text("https://example.org/hook")
+    settings = _settings(tmp_path, SLACK_WEBHOOK_FILE=str(webhook))
+
+    setup.write_files(settings, ["alertmanager"])
+
+    directory = settings.var / "alertmanager"
+    assert (directory / "config" / "alertmanager.yml").resolve().name == "alertmanager.slack.yml"
+    assert (directory / "secrets" / "slack_webhook_url").read_text() == webhook.read_text()
+
+
+def test_a_missing_slack_file_is_named(tmp_path: Path) -> None:
+    """It is not found out with the first alert."""
+    settings = _settings(tmp_path, SLACK_WEBHOOK_FILE="nowhere.secret")
+
+    with pytest.raises(StackError, match=r"^SLACK_WEBHOOK_FILE=nowhere.secret: there is no such"):
+        setup.write_files(settings, ["alertmanager"])
+
+
+def test_what_the_person_says_wins(tmp_path: Path) -> None:
+    """The shell wins over the services' defaults, which hold where nobody says otherwise."""
+    settings = _settings(tmp_path, MODEL_WORKERS="7", MODEL_PORT="18000")
+
+    environment = setup.environment_for(settings, {"PROMETHEUS_BINARY": "/p"})
+
+    assert environment["MODEL_WORKERS"] == "7"
+    assert environment["MODEL_LOG_LEVEL"] == "info"
+    assert environment["MODEL_HOST"] == "127.0.0.1"
+    assert environment["LOCUST_HOST"] == "http://127.0.0.1:18000"
+    assert environment["PROMETHEUS_BINARY"] == "/p"
+    assert environment["MODEL_BUNDLE"] == str(settings.var / "bundle")
+
+
+def test_every_address_is_of_this_machine(tmp_path: Path) -> None:
+    """What a container binds to 0.0.0.0 listens on 127.0.0.1 here."""
+    environment = setup.environment_for(_settings(tmp_path), {})
+
+    addresses = {name: value for name, value in environment.items() if value == "0.0.0.0"}
+    assert not addresses
+
+
+def test_a_given_bundle_is_relative_to_the_checkout(tmp_path: Path) -> None:
+    """.env may say MODEL_BUNDLE=var/other."""
+    settings = _settings(tmp_path, MODEL_BUNDLE="var/other")
+
+    assert setup.environment_for(settings, {})["MODEL_BUNDLE"] == str(ROOT / "var" / "other")
+
+
+def test_stacks_do_not_share_their_metrics(tmp_path: Path) -> None:
+    """Two checkouts on one machine count for themselves."""
+    one, other = (_settings(tmp_path / name) for name in ("one", "other"))
+
+    assert setup.metrics_directory(one) != setup.metrics_directory(other)
+    assert os.fspath(one.socket) in setup.mark(one)

@@ -1,0 +1,119 @@
+"""The settings of the traffic, and the file that sets them."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tools import ROOT
+from traffic.settings import Settings, SettingsError, read_settings, variable
+
+SERVICE = ROOT / "services" / "locust"
+
+
+def _settings_file() -> dict[str, str]:
+    lines = (SERVICE / "settings.env").read_text().splitlines()
+    pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
+    return {name: value for name, value in pairs}  # noqa: C416 dict() would hide a bad line
+
+
+def _locusts_own() -> set[str]:
+    spec = find_spec("locust")
+    assert spec is not None
+    assert spec.origin is not None
+    source = (Path(spec.origin).parent / "argument_parser.py").read_text()
+    return set(re.findall(r'env_var="(LOCUST_\w+)"', source))
+
+
+def test_empty_environment_gives_the_defaults() -> None:
+    """Nothing has to be set, and empty means unset."""
+    assert Settings() == read_settings({}) == read_settings({"LOCUST_SEED": ""})
+
+
+def test_every_setting_is_read() -> None:
+    """Each field comes from its variable, in its type."""
+    environment = {
+        "LOCUST_SCENARIO": "malformed",
+        "LOCUST_ROWS": "gradual",
+        "LOCUST_GRADUAL_SECONDS": "60",
+        "LOCUST_REQUESTS_PER_SECOND_PER_USER": "0.5",
+        "LOCUST_SEED": "-7",
+        "LOCUST_LABEL_SHARE": "0.25",
+        "LOCUST_LABEL_DELAY_SECONDS": "0",
+        "LOCUST_LABEL_SHIFT": "-1",
+        "LOCUST_METRICS_HOST": "0.0.0.0",
+        "LOCUST_METRICS_PORT": "19646",
+    }
+    expected = Settings("malformed", "gradual", 60.0, 0.5, -7, 0.25, 0.0, -1.0, "0.0.0.0", 19646)
+
+    assert environment.keys() == {variable(field.name) for field in fields(Settings)}
+    assert expected == read_settings(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("LOCUST_SCENARIO", "stedy", "none of steady, malformed"),
+        ("LOCUST_ROWS", "blue", "none of red, white, gradual"),
+        ("LOCUST_GRADUAL_SECONDS", "0", "not a number of at least 1"),
+        ("LOCUST_REQUESTS_PER_SECOND_PER_USER", "-1", "not a number of at least 0"),
+        ("LOCUST_REQUESTS_PER_SECOND_PER_USER", "inf", "not a number of at least 0"),
+        ("LOCUST_SEED", "1.5", "not a whole number"),
+        ("LOCUST_LABEL_SHARE", "1.1", "not a number of at least 0 and at most 1"),
+        ("LOCUST_LABEL_SHARE", "half", "not a number of at least 0 and at most 1"),
+        ("LOCUST_LABEL_DELAY_SECONDS", "nan", "not a number of at least 0"),
+        ("LOCUST_LABEL_SHIFT", "nan", "not a number"),
+        ("LOCUST_METRICS_PORT", "0", "not a whole number of at least 1 and at most 65535"),
+        ("LOCUST_METRICS_PORT", "tcp://10.0.0.1:9646", "not a whole number of at least 1 and"),
+    ],
+)
+def test_bad_value_is_one_line_that_names_the_setting(name: str, text: str, wanted: str) -> None:
+    """The message holds the variable, what it is, and what it may be."""
+    with pytest.raises(SettingsError, match=f"^{name}: '{re.escape(text)}' is {wanted}") as error:
+        read_settings({name: text})
+
+    assert "\n" not in str(error.value)
+
+
+def test_settings_file_sets_only_what_is_read() -> None:
+    """Each line of settings.env is bare, and a setting of locust's or of the traffic's."""
+    known = _locusts_own() | {variable(field.name) for field in fields(Settings)}
+    settings = _settings_file()
+
+    assert settings.keys() <= known
+    assert not [value for value in settings.values() if re.search(r"[\s\"'#$]", value)]
+    read_settings(settings)
+
+
+def test_settings_file_sets_no_address() -> None:
+    """Addresses differ between a container and a plain process, so neither gets the other's."""
+    assert not [name for name in _settings_file() if re.search(r"METRICS|WEB|BIND", name)]
+
+
+def test_settings_are_listed() -> None:
+    """`python -m traffic.settings` names every setting once, without starting locust."""
+    path = f"{SERVICE}:{ROOT / 'examples'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "traffic.settings"],
+        capture_output=True,
+        check=True,
+        env={"PYTHONPATH": path},
+        text=True,
+    )
+    listed = [line.split()[0] for line in done.stdout.splitlines()]
+
+    assert [variable(field.name) for field in fields(Settings)] == listed
+
+
+def test_traffic_does_not_need_locust() -> None:
+    """Importing the package patches nothing: only the locustfile imports locust."""
+    path = f"{SERVICE}:{ROOT / 'examples'}"
+    code = (
+        "import sys, traffic.client, traffic.exporter\n"
+        "assert not {'locust', 'gevent'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path})

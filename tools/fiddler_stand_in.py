@@ -1,0 +1,410 @@
+"""A stand-in for Fiddler: the part of its REST API that the publisher needs, with faults on demand.
+
+Written from the documented surface: envelopes `{"data": …}` and `{"error": …}`, bearer tokens,
+projects, models, events (POST new ones, PATCH updates), file uploads and jobs. What it stores is
+what a test asks about. `python -m tools.fiddler_stand_in PORT` runs it alone.
+"""
+
+import json
+import socket
+import sys
+import threading
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+Json = dict[str, Any]
+
+TOKEN = "a-token-for-tests"  # noqa: S105 nobody's
+ORGANISATION = "tests"
+ORGANISATION_ID = str(uuid.UUID(int=1))
+NOBODY = str(uuid.UUID(int=2))
+NOW = "2026-11-22T16:50:57.705784+00:00"
+# A stalled request ends by itself, should a test forget to release it.
+_LONGEST_STALL = 60.0
+
+What = Literal["answer", "html", "stall", "stall_after", "cut", "cut_after"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with a request: before its effect, or (`…_after`) when it has had it."""
+
+    what: What
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Choose = Callable[[str, str], Fault | None]
+"""Given method and path of a request, the fault it meets."""
+
+
+def never(_: str, __: str) -> None:
+    """Have no fault."""
+
+
+def times(count: int, fault: Fault, path: str = "/v3/events") -> Choose:
+    """Have a fault for the first `count` requests to a path."""
+    left = [count]
+
+    def choose(_: str, asked: str) -> Fault | None:
+        if asked != path or not left[0]:
+            return None
+        left[0] -= 1
+        return fault
+
+    return choose
+
+
+class RefusedRequest(Exception):  # noqa: N818
+    """An answer in Fiddler's error envelope."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Store:
+    """All that has arrived."""
+
+    version: str = "25.20.0"
+    organisation: str = ORGANISATION
+    compatible: bool = True
+    projects: dict[str, Json] = field(default_factory=dict)
+    models: dict[str, Json] = field(default_factory=dict)
+    events: defaultdict[str, dict[str, Json]] = field(default_factory=lambda: defaultdict(dict))
+    files: dict[str, bytes] = field(default_factory=dict)
+    datasets: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    counts: Counter[str] = field(default_factory=Counter)
+    """accepted, duplicates, updates, orphans (updates of events that are not there), requests."""
+
+    def all_events(self) -> dict[str, Json]:
+        """Return every event by its id, whatever its model."""
+        return {key: event for events in self.events.values() for key, event in events.items()}
+
+    def get(self, kind: str, key: str, rules: Json) -> Json:
+        """Answer GET /v3/<kind>[/<key>], where `rules` are the fields of a filter."""
+        match kind, key:
+            case "server-info", _:
+                return self._server_info()
+            case "version-compatibility", _ if self.compatible:
+                return {}
+            case "version-compatibility", _:
+                raise RefusedRequest(400, "You are using an old fiddler-client. Please upgrade")
+            case "environments", _:
+                return _page(self._datasets(**rules))
+            case "jobs", _:
+                state = {"status": "SUCCESS", "progress": 100.0, "info": {}}
+                return {"id": key, "name": "Publish", **state}
+        return self._get_resource(
+            {"projects": self.projects, "models": self.models}, kind, key, rules
+        )
+
+    def create(self, kind: str, body: Json) -> Json:
+        """Answer POST /v3/projects and /v3/models."""
+        known, build = {
+            "projects": (self.projects, self._project),
+            "models": (self.models, self._model),
+        }[kind]
+        identity: Json = {
+            name: body[name] for name in ("name", "version", "project_id") if name in body
+        }
+        if any(_matches(each, identity) for each in known.values()):
+            raise RefusedRequest(409, f"{kind}: {body['name']} already exists")
+        resource = build(body)
+        known[resource["id"]] = resource
+        return resource
+
+    def _get_resource(
+        self, known: dict[str, dict[str, Json]], kind: str, key: str, rules: Json
+    ) -> Json:
+        if kind not in known or (key and key not in known[kind]):
+            raise RefusedRequest(404, f"there is no {kind} {key}")
+        if key:
+            return known[kind][key]
+        return _page([each for each in known[kind].values() if _matches(each, rules)])
+
+    def _datasets(self, name: str, model_id: str) -> list[Json]:
+        model, found = self.models[model_id], name in self.datasets[model_id]
+        known = {field: model[field] for field in ("project", "organization")}
+        return [{"id": NOBODY, "name": name, "model": model, **known}] if found else []
+
+    def _server_info(self) -> Json:
+        organisation = {"id": ORGANISATION_ID, "name": self.organisation}
+        return {
+            "feature_flags": {},
+            "server_version": self.version,
+            "organization": organisation,
+        }
+
+    def _project(self, body: Json) -> Json:
+        return self._resource(name=body["name"])
+
+    def _model(self, body: Json) -> Json:
+        user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
+        return self._resource(
+            **body,
+            project={"id": body["project_id"], "name": self.projects[body["project_id"]]["name"]},
+            artifact_status="no_model",
+            artifact_files=[],
+            created_by=user,
+            updated_by=user,
+            is_binary_ranking_model=False,
+        )
+
+    def publish(self, body: Json, *, update: bool) -> Json:
+        """Answer POST and PATCH /v3/events."""
+        model = self.models.get(body["model_id"])
+        if model is None:
+            raise RefusedRequest(404, "Model not found")
+        if body["source"]["type"] == "FILE":
+            self.datasets[model["id"]][body["env_name"]] = self.files[body["source"]["file_id"]]
+            return {"source_type": "FILE", "job": {"id": str(uuid.UUID(int=3)), "name": "Publish"}}
+        events = body["source"]["events"]
+        for event in events:
+            _check(event, model, update=update)
+        id_column = model["event_id_col"]
+        for event in events:
+            self._store(model["id"], event[id_column], event, update=update)
+        return {"source_type": "EVENTS", "event_ids": [each[id_column] for each in events]}
+
+    def _store(self, model: str, key: str, event: Json, *, update: bool) -> None:
+        stored = self.events[model]
+        if not update:
+            self.counts["duplicates" if key in stored else "accepted"] += 1
+            # As a resend must be harmless, it does not undo an update either.
+            stored[key] = {**event, **stored.get(key, {})}
+        elif key in stored:
+            self.counts["updates"] += 1
+            stored[key] |= event
+        else:
+            self.counts["orphans"] += 1
+
+    def _resource(self, **facts: Any) -> Json:  # noqa: ANN401 any JSON
+        organisation = {"id": ORGANISATION_ID, "name": self.organisation}
+        key = {"id": str(uuid.uuid4()), "created_at": NOW, "updated_at": NOW}
+        return {**facts, **key, "organization": organisation}
+
+
+def _matches(resource: Json, rules: Json) -> bool:
+    return all(resource.get(field) == value for field, value in rules.items())
+
+
+def _page(items: list[Json]) -> Json:
+    count = len(items)
+    numbers = {"page_size": 50, "item_count": count, "page_count": 1, "page_index": 1, "offset": 0}
+    return {**numbers, "total": count, "items": items}
+
+
+def _check(event: Json, model: Json, *, update: bool) -> None:
+    """Refuse what does not fit the model's schema."""
+    columns = {each["name"]: each["data_type"] for each in model["schema"]["columns"]}
+    wanted = {model["event_id_col"]} if update else set(columns) - set(model["spec"]["targets"])
+    if missing := wanted - event.keys():
+        raise RefusedRequest(422, f"columns are missing: {sorted(missing)}")
+    for name, value in event.items():
+        allowed: Any = {"float": (int, float), "int": int}.get(columns.get(name, ""), str)
+        if name not in columns or not isinstance(value, (allowed, type(None))):
+            raise RefusedRequest(422, f"{name}: {value!r} is not what the schema says")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+    headers: Message
+
+    def log_message(self, *_: Any) -> None:  # noqa: ANN401 as the base class has it
+        """Keep tests' output readable."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self._handle()
+
+    do_POST = do_PATCH = do_GET  # noqa: N815
+
+    def _handle(self) -> None:
+        path = urlsplit(self.path).path
+        fault = self.server.fiddler.fault(self.command, path)
+        body = self._read(half=fault is not None and fault.what == "cut")
+        what = fault.what if fault else ""
+        if fault and what == "cut":
+            self._hang_up()
+        elif fault and what == "stall":
+            self._stall()
+        elif fault and what == "answer":
+            self._send(fault.status, _error(fault.status, "a fault"), fault.headers)
+        elif fault and what == "html":
+            self._send(fault.status, b"<html><h1>Bad gateway</h1></html>", {}, "text/html")
+        else:
+            status, answer = self._answer(path, body)
+            if what == "stall_after":
+                self._stall()
+            else:
+                self._send(status, answer, half=what == "cut_after")
+
+    def _answer(self, path: str, body: bytes) -> tuple[int, bytes]:
+        fiddler = self.server.fiddler
+        if self.headers["Authorization"] != f"Bearer {fiddler.token}":
+            return 401, _error(401, "Invalid token")
+        try:
+            with fiddler.lock:
+                fiddler.store.counts["requests"] += 1
+                data = self._route(path, body)
+        except RefusedRequest as refused:
+            return refused.status, _error(refused.status, str(refused))
+        return 200, json.dumps({"data": data, "api_version": "3.0", "kind": "NORMAL"}).encode()
+
+    def _route(self, path: str, body: bytes) -> Json:
+        store = self.server.fiddler.store
+        kind, _, key = path.removeprefix("/v3/").partition("/")
+        match self.command, kind:
+            case "POST", "files":
+                return self._upload(body)
+            case "POST" | "PATCH", "events":
+                return store.publish(json.loads(body), update=self.command == "PATCH")
+            case "POST", ("projects" | "models"):
+                return store.create(kind, json.loads(body))
+            case "GET", _:
+                return store.get(kind, key, self._rules())
+        raise RefusedRequest(404, f"there is no {self.command} {path}")
+
+    def _rules(self) -> Json:
+        """Return the fields that a query asks for, and their values."""
+        query = parse_qs(urlsplit(self.path).query)
+        rules = json.loads(query.get("filter", ['{"rules":[]}'])[0])["rules"]
+        return {rule["field"]: rule["value"] for rule in rules}
+
+    def _upload(self, body: bytes) -> Json:
+        store, key = self.server.fiddler.store, str(uuid.uuid4())
+        boundary = self.headers.get_param("boundary")
+        part = body.split(f"--{boundary}".encode())[1]
+        store.files[key] = part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
+        user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
+        times_ = {"created_at": NOW, "updated_at": NOW, "created_by": user, "updated_by": user}
+        return {"id": key, "filename": "rows", "status": "SUCCESSFUL", "type": "CSV", **times_}
+
+    def _read(self, *, half: bool) -> bytes:
+        length = int(self.headers.get("Content-Length") or 0)
+        return self.rfile.read(length // 2 if half else length)
+
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        headers: dict[str, str] | None = None,
+        type_: str = "application/json",
+        *,
+        half: bool = False,
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", type_)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if half else content)
+        if half:
+            self._hang_up()
+
+    def _stall(self) -> None:
+        self.server.fiddler.stalled.set()
+        self.server.fiddler.released.wait(_LONGEST_STALL)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _error(status: int, message: str) -> bytes:
+    item = {"reason": "Fault", "message": message, "help": ""}
+    error = {"code": status, "message": message, "errors": [item]}
+    return json.dumps({"error": error, "api_version": "3.0", "kind": "ERROR"}).encode()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, fiddler: "Fiddler", host: str, port: int) -> None:
+        self.fiddler = fiddler
+        super().__init__((host, port), _Handler)
+
+    def handle_error(self, *_: Any) -> None:  # noqa: ANN401 as the base class has it
+        """Expect clients that are killed."""
+
+
+class Fiddler:
+    """The stand-in, listening on a free port; `fault` decides what goes wrong."""
+
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        self.store = Store()
+        self.token = TOKEN
+        self.fault: Choose = never
+        self.lock = threading.Lock()
+        self.stalled = threading.Event()
+        self.released = threading.Event()
+        self._server: _Server | None = None
+        self.host = host
+        self.port = port
+        self.accept()
+        self.url = f"http://{self.host}:{self.port}"
+
+    def accept(self) -> None:
+        """Listen, on the same port as before."""
+        self._server = _Server(self, self.host, self.port)
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+
+    def refuse(self) -> None:
+        """Refuse connections from now on."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def release(self) -> None:
+        """Let stalled requests end, without an answer."""
+        self.released.set()
+
+
+def publisher_settings(url: str, spool: Path, port: int) -> dict[str, str]:
+    """Return what a publisher must be told to empty a spool into a stand-in."""
+    return {
+        "FIDDLER_URL": url,
+        "FIDDLER_ORG_ID": ORGANISATION,
+        "FIDDLER_AUTH_TOKEN": TOKEN,
+        "MODEL_SPOOL_DIR": str(spool),
+        "PUBLISHER_METRICS_PORT": str(port),
+    }
+
+
+@contextmanager
+def running_fiddler(host: str = "127.0.0.1") -> Iterator[Fiddler]:
+    """Run a stand-in for the length of the block."""
+    fiddler = Fiddler(host=host)
+    try:
+        yield fiddler
+    finally:
+        fiddler.release()
+        fiddler.refuse()
+
+
+def main() -> None:
+    """Run until the input ends, then print what arrived."""
+    fiddler = Fiddler(int(sys.argv[1]))
+    print(fiddler.url, flush=True)
+    sys.stdin.read()
+    print(json.dumps(fiddler.store.counts))
+
+
+if __name__ == "__main__":
+    main()
