@@ -22,8 +22,8 @@ class NoMetrics:
     def record(self, rows: Floats, predictions: Floats, seconds: float) -> None:
         """Count no prediction."""
 
-    def reject(self, faults: Iterable[Fault]) -> None:
-        """Count no fault."""
+    def reject(self, faults: Iterable[Fault], rows: int) -> None:
+        """Count no rejection."""
 
     def start(self) -> None:
         """Count no request."""

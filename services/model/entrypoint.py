@@ -1,4 +1,4 @@
-"""Check everything a start needs, say in one line what is wrong, and become gunicorn."""
+"""Check everything a start needs, report a fault in one line, and become gunicorn."""
 
 import logging
 import logging.config
@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bundle.load import BundleError, load_manifest
+from bundle.load import BundleError, load_bundle
 from bundle.manifest import Manifest
 from serving.logs import logging_config
 from serving.settings import Settings, SettingsError, read_settings, split_keys
 from serving.spool import place_reference
 
 HERE = Path(__file__).parent
-# Threads of several workers fight for the cores: two workers on two cores serve half as much.
+# Threads of several workers compete for the cores: two workers on two cores serve half as much.
 THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 log = logging.getLogger("entrypoint")
@@ -27,10 +27,10 @@ class StartError(Exception):
 
 
 def main() -> None:
-    """Check, prepare, and replace this process by gunicorn."""
+    """Check, prepare, and replace this process with gunicorn."""
     try:
         settings = read_settings()
-        manifest = load_manifest(settings.bundle)
+        manifest = load_bundle(settings.bundle).manifest
         wipe(settings.metrics_dir)
         if settings.spool_dir is not None:
             make_writable("MODEL_SPOOL_DIR", settings.spool_dir)
@@ -42,26 +42,28 @@ def main() -> None:
     logging.config.dictConfig(logging_config(settings.log_level, settings.log_format))
     os.environ.update(environment(settings))
     os.chdir(HERE)
-    os.execv(  # noqa: S606 no shell is wanted
+    os.execv(  # noqa: S606 without a shell
         sys.executable, [sys.executable, "-m", "gunicorn", "serving.app:create_app()"]
     )
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables that every worker shares, beside those given."""
+    """Return the variables that all workers share, in addition to those given."""
     shared = {name: os.environ.get(name, "1") for name in THREAD_COUNTS}
     shared["MODEL_BUNDLE"] = str(settings.bundle.resolve())
     shared["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_dir.resolve())
     if settings.spool_dir is not None:
         shared["MODEL_SPOOL_DIR"] = str(settings.spool_dir.resolve())
     if not split_keys(settings.prediction_keys):
-        log.warning("MODEL_PREDICTION_KEYS is not set: labels will not survive a restart")
+        log.warning(
+            "MODEL_PREDICTION_KEYS is not set: labels sent after a restart will be rejected"
+        )
         shared["MODEL_PREDICTION_KEYS"] = secrets.token_hex(32)
     return shared
 
 
 def wipe(directory: Path) -> None:
-    """Make an empty metrics directory: a new worker that got an old one's pid would go on counting.
+    """Create an empty metrics directory; a new worker would continue the counts of its pid's file.
 
     Only metric files are removed. Raises StartError.
     """
@@ -71,7 +73,7 @@ def wipe(directory: Path) -> None:
 
 
 def make_writable(variable: str, directory: Path) -> None:
-    """Make a directory, if there is none. Raises StartError where nothing can be written to it."""
+    """Create a directory, unless it exists. Raises StartError if it is not writable."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -83,7 +85,7 @@ def make_writable(variable: str, directory: Path) -> None:
 
 
 def place(spool: Path, bundle: Path, manifest: Manifest) -> None:
-    """Give the spool's readers the training rows. Raises StartError."""
+    """Copy the training rows to the spool for its readers. Raises StartError."""
     try:
         place_reference(spool, bundle, manifest)
     except OSError as error:
@@ -91,7 +93,7 @@ def place(spool: Path, bundle: Path, manifest: Manifest) -> None:
 
 
 def check_port(variable: str, host: str, port: int) -> None:
-    """Raise StartError where `port` cannot be bound."""
+    """Raise StartError if `port` cannot be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,15 +1,14 @@
-"""gunicorn's configuration: settings in, hooks of the metrics out."""
+"""gunicorn's configuration, from the settings, and its hooks."""
 
 import logging
 from typing import TYPE_CHECKING
 
-import serving.app  # noqa: F401 once here, instead of half a second in every worker
+import serving.app  # noqa: F401 imported once, which saves half a second in every worker
 from serving.logs import logging_config
 from serving.metrics.archive import archive_dead_workers
 from serving.metrics.server import start_metrics_server
 from serving.settings import read_settings
-from serving.workers.connection_counts import Seats
-from serving.workers.worker import Token
+from serving.workers.connection_counts import ConnectionCounts
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -17,19 +16,18 @@ if TYPE_CHECKING:
     from serving.workers.worker import Worker
 
 settings = read_settings()
-seats = Seats()
-token = Token()
+connection_counts = ConnectionCounts()
 
 host = f"[{settings.host}]" if ":" in settings.host else settings.host
 bind = f"{host}:{settings.port}"
 workers = settings.workers
 worker_class = "serving.workers.worker.Worker"
 graceful_timeout = settings.graceful_timeout
-# Longer than what stands in front keeps its connections, or it sends into a closing one.
+# Longer than a proxy keeps its connections, or it may send a request into a closing one.
 keepalive = 75
-# Never: metrics would be exported by the master, which serves no request.
+# Never: the master, which serves no request, would export metrics of its own.
 preload_app = False
-# The one directory that is writable, and in memory.
+# This directory is writable and in memory.
 worker_tmp_dir = str(settings.metrics_dir)
 control_socket_disable = True
 logconfig_dict = logging_config(settings.log_level, settings.log_format)
@@ -41,14 +39,13 @@ def when_ready(_server: "Arbiter") -> None:
 
 
 def pre_fork(_server: "Arbiter", worker: "Worker") -> None:
-    """Give a worker its seat, and what it shares with all others."""
-    worker.seat = seats.of(worker.age)
-    worker.token = token
+    """Give a worker its entry in the connection counts."""
+    worker.connection_count = connection_counts.of(worker.age)
 
 
 def child_exit(server: "Arbiter", worker: "Worker") -> None:
-    """Keep a dead worker's counts, and give up its seat. An exception would stop the service."""
-    worker.seat.leave()
+    """Keep a dead worker's counts. An exception would stop the service."""
+    worker.connection_count.stop()
     try:
         archive_dead_workers(settings.metrics_dir, server.WORKERS)
     except Exception:

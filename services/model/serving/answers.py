@@ -1,7 +1,8 @@
-"""Predictions and refusals as the JSON that the client receives."""
+"""Predictions and errors as the JSON that the client receives."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -9,32 +10,61 @@ from bundle.manifest import Manifest
 from serving.events import Prediction
 from serving.inputs import InvalidInputError, body_error
 
-# To a request that this service failed to answer.
-FAILED = b'{"detail":"Internal Server Error"}'
+# nginx's status for a client that closed its connection. Nobody receives it; metrics count it.
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Answer(NamedTuple):
+    """A response: its HTTP status and its body, JSON or empty."""
+
+    status: int
+    body: bytes
+
+
+CLIENT_CLOSED = Answer(CLIENT_CLOSED_REQUEST, b"")
+FAILURE = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"detail":"Internal Server Error"}')
 
 
 class Answers:
-    """Writes predictions; all but value and id is prepared once."""
+    """Encodes the predictions of one model version."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._before = "{" + json.dumps(manifest.target.name) + ":"
-        self._after = f'","model_version":{json.dumps(manifest.version)}}}'
+        # Field names and order of the answer; the first field is named after the target.
+        self._type: Any = msgspec.defstruct(
+            "Answer",
+            [
+                ("value", float, msgspec.field(name=manifest.target.name)),
+                ("prediction_id", str),
+                ("model_version", str),
+            ],
+            gc=False,
+        )
+        self._version = manifest.version
+        self._encode = msgspec.json.Encoder().encode
 
-    def one(self, prediction: Prediction | None) -> bytes:
-        """Return the JSON of one prediction. Raises InvalidInputError where there is none."""
-        return self._text(prediction).encode()
-
-    def many(self, predictions: Iterable[Prediction | None]) -> bytes:
-        """Return the JSON of several: all or, raising InvalidInputError, none."""
-        return ('{"predictions":[' + ",".join(map(self._text, predictions)) + "]}").encode()
-
-    def _text(self, prediction: Prediction | None) -> str:
+    def encode(self, prediction: Prediction | None) -> Answer:
+        """Return the answer to one row. Raises InvalidInputError where there is no prediction."""
         if prediction is None:
-            raise body_error("no_prediction", "The model has no finite prediction for these values")
-        value, id_ = prediction.prediction, prediction.prediction_id
-        return f'{self._before}{value!r},"prediction_id":"{id_}{self._after}'
+            raise _no_prediction(1)
+        return Answer(HTTPStatus.OK, self._encode(self._fields(prediction)))
+
+    def encode_batch(self, predictions: Sequence[Prediction | None]) -> Answer:
+        """Return the answer to a batch. Raises InvalidInputError where a prediction is missing."""
+        found = [each for each in predictions if each]
+        if len(found) < len(predictions):
+            raise _no_prediction(len(predictions) - len(found))
+        answers = [*map(self._fields, found)]
+        return Answer(HTTPStatus.OK, self._encode({"predictions": answers}))
+
+    def _fields(self, prediction: Prediction) -> Any:  # noqa: ANN401 a generated struct
+        return self._type(prediction.prediction, prediction.prediction_id, self._version)
 
 
-def refusal(error: InvalidInputError) -> bytes:
-    """Return the JSON of a refusal, as FastAPI writes a validation error."""
-    return msgspec.json.encode({"detail": error.detail})
+def encode_rejection(error: InvalidInputError) -> Answer:
+    """Return the answer to a rejected input, in the form of FastAPI's validation errors."""
+    return Answer(error.status_code, msgspec.json.encode({"detail": error.detail}))
+
+
+def _no_prediction(rows: int) -> InvalidInputError:
+    message = "The model has no finite prediction for these values"
+    return body_error("no_prediction", message, rows=rows)

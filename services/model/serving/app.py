@@ -10,7 +10,6 @@ from bundle.load import load_bundle
 from bundle.manifest import PREDICTION, Manifest
 from serving.answers import Answers
 from serving.feedback import Feedback
-from serving.http.errors import add_error_handlers
 from serving.http.predict_protocol import FastPath
 from serving.http.router import create_router
 from serving.inputs import Inputs
@@ -30,7 +29,7 @@ _DAY = 86_400
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; gunicorn calls this once in every worker."""
+    """Return the application of one worker; gunicorn calls this once in each."""
     settings = settings or read_settings()
     service = create_service(settings)
     manifest = service.manifest
@@ -40,20 +39,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=f"Predicts {manifest.target.name}: {manifest.target.description}.",
     )
     instrument(app)
-    add_error_handlers(app, service.metrics)
     app.include_router(create_router(service))
     log.info("ready", extra={"model": manifest.name, "version": manifest.version})
     http = HttpSlots(settings.metrics_dir, COUNTED_ROUTES)
-    app.state.fast_path = FastPath(service, RouteMetrics(http, "/predict"))
+    fast_path = FastPath(service, RouteMetrics(http, "/predict"))
+    app.state.fast_path = fast_path if settings.fast_path else None
     return app
 
 
 def create_service(settings: Settings) -> Service:
-    """Load the bundle and build what the routes work with."""
+    """Load the bundle and build the service on it."""
     bundle = load_bundle(settings.bundle)
     manifest = bundle.manifest
     metrics = ModelMetrics(manifest, settings.metrics_dir)
-    # The first call of an estimator is the slowest: let it be nobody's.
+    # The first call of an estimator is the slowest; no client should wait for it.
     means = [each.mean for each in manifest.reference if each.name != PREDICTION]
     bundle.estimator.predict(np.array([means]))
     signer = Signer(split_keys(settings.prediction_keys), manifest.name, manifest.version)
@@ -62,7 +61,7 @@ def create_service(settings: Settings) -> Service:
     spool = _create_spool(settings, manifest, metrics)
     return Service(
         manifest=manifest,
-        inputs=Inputs(manifest),
+        inputs=Inputs(manifest, metrics.ignore),
         metrics=metrics,
         predictor=Predictor(bundle.estimator, signer, metrics, spool),
         answers=Answers(manifest),

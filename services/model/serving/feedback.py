@@ -1,8 +1,8 @@
-"""Labels that come late: a prediction's id and the true value become counters of realized error.
+"""Late labels: a prediction's id and the true value become counters of realized error.
 
-No database: the id carries what was predicted, when and by which version. A duplicate is refused by
-the worker that has seen it, among its last 100,000 labels; one sent to another worker, or after a
-restart, counts twice.
+There is no database: the id carries the prediction, its time and its version. A worker rejects a
+duplicate of one of its last 100,000 labels; one sent to another worker, or after a restart, counts
+twice.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Label(msgspec.Struct):
 
 
 class Rejection(NamedTuple):
-    """Why a label was not counted."""
+    """Why a label was rejected."""
 
     reason: str
     message: str
@@ -37,7 +37,7 @@ class Rejection(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What labels are accepted: the target's range, and the age in seconds."""
+    """Which labels are accepted: the target's range, and the largest age in seconds."""
 
     minimum: float
     maximum: float
@@ -45,7 +45,7 @@ class Limits:
 
 
 class Feedback:
-    """Checks and counts labels. Not for use by several threads."""
+    """Checks and counts labels. Not thread-safe."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Feedback:
         self._seen: dict[bytes, None] = {}
 
     def accept(self, item: Any, now: float) -> Rejection | None:  # noqa: ANN401 anything a client sent
-        """Count one label sent at `now` (seconds since 1970); return why where it is refused."""
+        """Count one label sent at `now` (seconds since 1970); return why if it is rejected."""
         checked = self._check(item, now)
         if isinstance(checked, Rejection):
             self._metrics.reject(checked.reason)
@@ -81,8 +81,8 @@ class Feedback:
             )
         return None
 
-    def refuse_body(self) -> None:
-        """Count a body that holds no labels."""
+    def reject_body(self) -> None:
+        """Count a body without labels."""
         self._metrics.reject("malformed")
 
     def _check(self, item: Any, now: float) -> tuple[Label, PredictionId] | Rejection:  # noqa: ANN401
@@ -99,7 +99,7 @@ class Feedback:
         if now - prediction.time > self._limits.max_age:
             return Rejection("expired", "`prediction_id` is too old")
         if prediction.nonce in self._seen:
-            return Rejection("duplicate", "this prediction has its label already")
+            return Rejection("duplicate", "this prediction already has its label")
         return label, prediction
 
     def _remember(self, nonce: bytes) -> None:
@@ -108,7 +108,7 @@ class Feedback:
         self._seen[nonce] = None
 
 
-def decode(body: bytes) -> list[Any]:
+def decode_labels(body: bytes) -> list[Any]:
     """Return the labels of a body: one object, or a list of at most 1,000, not yet checked.
 
     Raises InvalidInputError.

@@ -1,11 +1,11 @@
-"""The one place where a request becomes features.
+"""The one place where a request body becomes rows of features.
 
-Two decoders read the same schema, made from the bundle. msgspec is the fast one, and what it
-accepts is served; it stops at the first fault, so what it refuses goes to pydantic, which finds
-every fault, says each in words, and shows the schema in the documentation.
+Two decoders read the same schema, built from the bundle. msgspec is the fast one: what it accepts
+is served. It stops at the first fault, so a body that it rejects goes to pydantic, which finds
+every fault, describes each in words, and provides the schema for the documentation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -26,10 +26,10 @@ BODY = "_body"
 OTHER = "_other"
 MAX_ROWS = 1_000
 _MAX_REPORTED = 100
-# Where a feature's name stands in pydantic's location of a fault: (name,), (instances, i, name).
+# The position of a feature's name in pydantic's location of a fault: (name,), (instances, i, name).
 _PLACE_IN_ROW, _PLACE_IN_BATCH = 0, 2
 
-# pydantic's error types, as the closed list of reasons that the metrics know.
+# pydantic's error types, mapped to the closed list of reasons that the metrics have.
 FIELD_REASONS = {
     "missing": "missing",
     "finite_number": "not_finite",
@@ -43,44 +43,60 @@ BODY_REASONS = ("malformed", "type", "empty", "too_large", "too_many", "no_predi
 
 
 class Fault(NamedTuple):
-    """One reason why an input was refused, as counted: (field, reason)."""
+    """One reason why an input was rejected, as counted: (field, reason)."""
 
     field: str
     reason: str
 
 
 class InvalidInputError(Exception):
-    """The input is refused: `detail` says why as FastAPI would, `faults` are to be counted."""
+    """The input is rejected.
+
+    `detail` gives the reasons as FastAPI would; `faults` and the number of rejected `rows` are to
+    be counted. A batch is rejected as a whole. A body in which no rows can be found counts as one.
+    """
 
     def __init__(
-        self, detail: list[dict[str, Any]], faults: list[Fault], status_code: int = 422
+        self,
+        detail: list[dict[str, Any]],
+        faults: Sequence[Fault] = (),
+        *,
+        rows: int = 1,
+        status_code: int = 422,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.faults = faults
+        self.rows = rows
         self.status_code = status_code
 
 
-def body_error(reason: str, message: str, status_code: int = 422) -> InvalidInputError:
-    """Return the refusal of a whole body."""
+def body_error(
+    reason: str, message: str, *, rows: int = 1, status_code: int = 422
+) -> InvalidInputError:
+    """Return the error that rejects a whole body."""
     detail = [{"type": reason, "loc": ["body"], "msg": message}]
-    return InvalidInputError(detail, [Fault(BODY, reason)], status_code)
+    return InvalidInputError(detail, [Fault(BODY, reason)], rows=rows, status_code=status_code)
 
 
-class Decoded(NamedTuple):
-    """What a body held: rows in the features' order, NaN where a value is missing.
+def check_size(body: bytes | bytearray, max_bytes: int) -> None:
+    """Raise InvalidInputError for a body, complete or not, that exceeds its limit."""
+    if len(body) > max_bytes:
+        raise body_error("too_large", f"The body is larger than {max_bytes} bytes", status_code=413)
 
-    `ignored` undeclared fields were left aside.
-    """
 
-    rows: list[Row]
-    ignored: int = 0
+class _Instances(msgspec.Struct):
+    instances: list[msgspec.Raw]
 
 
 class Inputs:
-    """Decodes bodies into rows of the bundle's features."""
+    """Decodes bodies into rows: values in the features' order, NaN where one is missing.
 
-    def __init__(self, manifest: Manifest) -> None:
+    `count_ignored` receives the number of undeclared fields of a body that has some.
+    """
+
+    def __init__(self, manifest: Manifest, count_ignored: Callable[[int], None]) -> None:
+        self._count_ignored = count_ignored
         self.names = [feature.name for feature in manifest.features]
         self.instance = _pydantic_model(manifest)
         self.batch = _batch_model(self.instance)
@@ -89,28 +105,33 @@ class Inputs:
         batch: Any = msgspec.defstruct(
             "Batch", [("instances", instances)], forbid_unknown_fields=True
         )
-        self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
-        self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
+        self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+        self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         nullable = any(feature.nullable for feature in manifest.features)
-        self._row: Callable[[Any], Row] = _row_of_struct if nullable else msgspec.structs.astuple
+        self._values: Callable[[Any], Row] = _row_of_struct if nullable else msgspec.structs.astuple
 
-    def one(self, body: bytes | bytearray) -> Decoded:
-        """Return the one row of a body `{feature: value, …}`. Raises InvalidInputError."""
+    def decode_row(self, body: bytes | bytearray) -> Row:
+        """Return the row of a body `{feature: value, …}`. Raises InvalidInputError."""
         try:
-            return Decoded([self._row(self._one.decode(body))])
+            return self._values(self._row_decoder.decode(body))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             instance = self._validate(self.instance, body, _PLACE_IN_ROW)
-            return Decoded([_row_of_model(instance)], _ignored(instance))
+            self._ignore(instance)
+            return _row_of_model(instance)
 
-    def many(self, body: bytes) -> Decoded:
+    def decode_batch(self, body: bytes) -> list[Row]:
         """Return the rows of `{"instances": [row, …]}`. Raises InvalidInputError."""
         try:
-            return Decoded([*map(self._row, self._many.decode(body).instances)])
+            return [*map(self._values, self._batch_decoder.decode(body).instances)]
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             batch = self._validate(self.batch, body, _PLACE_IN_BATCH)
             instances: list[BaseModel] = batch.instances  # type: ignore[attr-defined]
-            ignored = _ignored(batch) + sum(map(_ignored, instances))
-            return Decoded([_row_of_model(instance) for instance in instances], ignored)
+            self._ignore(batch, *instances)
+            return [*map(_row_of_model, instances)]
+
+    def _ignore(self, *models: BaseModel) -> None:
+        if ignored := sum(len(each.model_extra or {}) for each in models):
+            self._count_ignored(ignored)
 
     def _validate(self, model: type[BaseModel], body: bytes | bytearray, place: int) -> BaseModel:
         if not body.strip():
@@ -118,16 +139,17 @@ class Inputs:
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
-            raise self._refusal(error, place) from None
+            rows = _count_instances(body) if place == _PLACE_IN_BATCH else 1
+            raise self._rejection(error, place, rows) from None
 
-    def _refusal(self, error: ValidationError, place: int) -> InvalidInputError:
+    def _rejection(self, error: ValidationError, place: int, rows: int) -> InvalidInputError:
         errors = error.errors(include_url=False, include_context=False)
         detail = [
-            # Never the input itself: a NaN or half a surrogate in it cannot be answered as JSON.
+            # Never the input itself: JSON cannot hold a NaN or half a surrogate pair.
             {"type": each["type"], "loc": ["body", *each["loc"]], "msg": each["msg"]}
             for each in errors[:_MAX_REPORTED]
         ]
-        return InvalidInputError(detail, [self._fault(each, place) for each in errors])
+        return InvalidInputError(detail, [self._fault(each, place) for each in errors], rows=rows)
 
     def _fault(self, error: Any, place: int) -> Fault:  # noqa: ANN401 pydantic's ErrorDetails
         if len(error["loc"]) <= place:
@@ -150,12 +172,16 @@ def _with_nan(values: Iterable[float | None]) -> Row:
     return tuple([float("nan") if value is None else value for value in values])
 
 
-def _ignored(model: BaseModel) -> int:
-    return len(model.model_extra or {})
+def _count_instances(body: bytes | bytearray) -> int:
+    """Return the number of rows of a batch that was rejected, 1 where none can be found."""
+    try:
+        return max(1, len(msgspec.json.decode(body, type=_Instances).instances))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return 1
 
 
 def _attribute(index: int) -> str:
-    """Return a name that is an identifier whatever the column is called."""
+    """Return a valid identifier, whatever the name of the column."""
     return f"f{index}"
 
 
@@ -210,7 +236,7 @@ def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
 
 
 def _whole_number(value: float) -> float:
-    """Refuse fractions. pydantic's multiple_of is tolerant: to it, 1000000000.5 is whole."""
+    """Reject fractions. pydantic's multiple_of has a tolerance and accepts 1000000000.5."""
     if not value.is_integer():
         raise ValueError("Input should be a whole number")
     return value

@@ -1,8 +1,8 @@
 """The one place where features become a prediction.
 
-Rows that arrive together are predicted in one call: an estimator's cost is mostly per call, so load
-makes it cheaper per row. Nobody waits on a timer. Rows are gathered for as long as each turn of the
-event loop brings another one, and a lone request is predicted at the next turn.
+Rows that arrive together are predicted in one call: most of an estimator's cost is per call, so a
+row gets cheaper under load. There is no timer. Rows are collected as long as each iteration of the
+event loop adds another one; a lone row is predicted in the next iteration.
 """
 
 import asyncio
@@ -21,27 +21,27 @@ from serving.metrics.predictions import ModelMetrics
 from serving.prediction_id import Signer
 from serving.spool import Spool
 
-# So many rows are predicted whether or not more arrive: a row's cost falls no further.
+# Predict once this many rows wait, even if more arrive: the cost per row falls no further.
 _ENOUGH = 64
 
 
-class Waiting(Protocol):
-    """What waits for a prediction: a future, or what behaves like one."""
+class Waiter(Protocol):
+    """The part of a future's interface that the predictor uses."""
 
     def done(self) -> bool:
-        """Tell whether it waits no more."""
+        """Return whether a prediction is no longer needed."""
 
     def set_result(self, result: Prediction | None, /) -> None:
-        """Receive the prediction, None where the estimator has no finite one."""
+        """Receive the prediction, None where the estimator's is not finite."""
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Receive what the estimator raised."""
+        """Receive the exception that the estimator raised."""
 
 
 class Predictor:
-    """Predicts rows with one estimator; every prediction is signed, counted, and spooled if wanted.
+    """Predicts rows with one estimator; signs, counts and, with a spool, spools every prediction.
 
-    Spooled before anybody has the answer: no accepted prediction is lost with its worker.
+    It is spooled before the answer is sent, so a worker that dies loses no answered prediction.
     """
 
     def __init__(
@@ -55,22 +55,22 @@ class Predictor:
         self._signer = signer
         self._metrics = metrics
         self._spool = spool
-        self._waiting: list[tuple[Row, Waiting]] = []
+        self._queue: list[tuple[Row, Waiter]] = []
 
-    async def one(self, row: Row) -> Prediction | None:
-        """Return the prediction of one row, None where the estimator has no finite one."""
-        waiting: asyncio.Future[Prediction | None] = asyncio.get_running_loop().create_future()
-        self.soon(row, waiting)
-        return await waiting
+    async def predict(self, row: Row) -> Prediction | None:
+        """Return the prediction of one row, None where the estimator's is not finite."""
+        future: asyncio.Future[Prediction | None] = asyncio.get_running_loop().create_future()
+        self.enqueue(row, future)
+        return await future
 
-    def soon(self, row: Row, waiting: Waiting) -> None:
-        """Predict one row, together with those that arrive meanwhile."""
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._gather, 1)
-        self._waiting.append((row, waiting))
+    def enqueue(self, row: Row, waiter: Waiter) -> None:
+        """Predict one row together with those that arrive meanwhile."""
+        if not self._queue:
+            asyncio.get_running_loop().call_soon(self._collect, 1)
+        self._queue.append((row, waiter))
 
-    def many(self, rows: Sequence[Row]) -> list[Prediction | None]:
-        """Return the predictions of rows, None where the estimator has no finite one."""
+    def predict_batch(self, rows: Sequence[Row]) -> list[Prediction | None]:
+        """Return the predictions of rows, None where the estimator's is not finite."""
         features = np.array(rows, dtype=np.float64)
         start = time.perf_counter()
         values = self._evaluate(features)
@@ -89,30 +89,30 @@ class Predictor:
             self._spool.append(made)
         return predictions
 
-    def _gather(self, seen: int) -> None:
-        """Predict the rows that wait, or look again if the last turn brought more than `seen`."""
-        waiting = len(self._waiting)
-        if seen < waiting < _ENOUGH:
-            asyncio.get_running_loop().call_soon(self._gather, waiting)
+    def _collect(self, seen: int) -> None:
+        """Predict the queue, or wait another iteration if the last one added to the `seen` rows."""
+        queued = len(self._queue)
+        if seen < queued < _ENOUGH:
+            asyncio.get_running_loop().call_soon(self._collect, queued)
         else:
-            self._predict_waiting()
+            self._predict_queue()
 
-    def _predict_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _predict_queue(self) -> None:
+        queue, self._queue = self._queue, []
         try:
-            predictions = self.many([row for row, _ in waiting])
-        except Exception as error:  # noqa: BLE001 it goes to those who wait
-            for _, answer in waiting:
-                if not answer.done():
-                    answer.set_exception(error)
+            predictions = self.predict_batch([row for row, _ in queue])
+        except Exception as error:  # noqa: BLE001 the waiters get it
+            for _, waiter in queue:
+                if not waiter.done():
+                    waiter.set_exception(error)
             return
-        for (_, answer), prediction in zip(waiting, predictions, strict=True):
-            # A client that went away has cancelled its future.
-            if not answer.done():
-                answer.set_result(prediction)
+        for (_, waiter), prediction in zip(queue, predictions, strict=True):
+            # The future of a client that went away is cancelled.
+            if not waiter.done():
+                waiter.set_result(prediction)
 
     def _evaluate(self, features: Floats) -> Floats:
-        """Return predictions (n,); one row the estimator refuses must not fail its neighbours."""
+        """Return predictions (n,). A row that the estimator rejects must not fail the others."""
         try:
             return np.asarray(self._estimator.predict(features), dtype=np.float64)
         except ValueError:

@@ -1,6 +1,6 @@
 """Every setting of the service, read from the environment; `python -m serving.settings` lists them.
 
-OMP_NUM_THREADS and its like are 1 unless given: threads of several workers fight for the cores.
+OMP_NUM_THREADS and similar are 1 unless set: threads of several workers compete for the cores.
 """
 
 from pathlib import Path
@@ -43,34 +43,47 @@ class Settings(BaseSettings):
     metrics_port: Annotated[Port, Field(description="Port of /metrics")] = 8001
     workers: Annotated[int, Field(ge=1, le=256, description="Worker processes")] = 2
     graceful_timeout: Annotated[
-        int, Field(ge=1, description="Seconds that requests in flight have to finish at a stop")
+        int,
+        Field(
+            ge=1,
+            description="Seconds that requests in flight have to finish when the service stops",
+        ),
     ] = 30
+    fast_path: Annotated[
+        bool, Field(description="Answer POST /predict before it becomes an ASGI request")
+    ] = True
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="Largest request body; a larger one is answered 413")
     ] = 2_000_000
     feedback_max_days: Annotated[
-        int, Field(ge=1, description="Days after which a label is refused as expired")
+        int, Field(ge=1, description="Days after which a label is rejected as expired")
     ] = 365
     spool_dir: Annotated[
         Path | None,
-        Field(description="Directory in which every prediction and label is kept; unset: none is"),
+        Field(
+            description="Directory in which every prediction and label is spooled; unset: none is"
+        ),
     ] = None
     spool_max_bytes: Annotated[
-        int, Field(ge=1_000_000, description="Largest spool; the oldest segments make room")
+        int,
+        Field(
+            ge=1_000_000,
+            description="Largest size of the spool; the oldest segments are dropped first",
+        ),
     ] = 1_000_000_000
     spool_segment_bytes: Annotated[
         int,
         Field(
             ge=100_000,
             validate_default=True,
-            description="Size at which a worker begins another segment",
+            description="Size at which a worker starts another segment",
         ),
     ] = 16_000_000
     spool_segment_seconds: Annotated[
-        int, Field(ge=1, description="Age at which a worker begins another segment")
+        int, Field(ge=1, description="Age at which a worker starts another segment")
     ] = 60
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
+        Literal["debug", "info", "warning", "error"], Field(description="Lowest level logged")
     ] = "info"
     log_format: Annotated[
         Literal["json", "text"], Field(description="JSON for machines, text for people")
@@ -80,7 +93,7 @@ class Settings(BaseSettings):
         Field(
             description="Secret keys of prediction ids, comma separated, each of 32 bytes or more;"
             " the first signs, all are accepted. Unset: a random one per start, so that"
-            " labels sent after a restart are refused"
+            " labels sent after a restart are rejected"
         ),
     ] = SecretStr("")
 
@@ -88,13 +101,13 @@ class Settings(BaseSettings):
     @classmethod
     def _of_its_own(cls, port: int, info: ValidationInfo) -> int:
         if port == info.data.get("port"):
-            raise ValueError("it is MODEL_PORT, too")
+            raise ValueError("it equals MODEL_PORT")
         return port
 
     @field_validator("spool_segment_bytes")
     @classmethod
     def _fits_the_spool(cls, segment: int, info: ValidationInfo) -> int:
-        # Every worker has a segment open, and one that is closed has to fit beside them.
+        # Every worker has a segment open, and as many closed ones have to fit beside them.
         needed = 2 * info.data.get("workers", 1) * segment
         if info.data.get("spool_max_bytes", needed) < needed:
             raise ValueError(f"MODEL_SPOOL_MAX_BYTES must be {needed} or more for these segments")

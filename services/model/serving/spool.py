@@ -74,7 +74,7 @@ class Limits:
 
 
 class Spool:
-    """Appends one worker's events. Not for use by several threads.
+    """Appends one worker's events. Not thread-safe.
 
     Never raises: what cannot be written is counted, and the prediction goes out all the same.
     """

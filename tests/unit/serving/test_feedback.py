@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bundle.manifest import Quantity
-from serving.feedback import REMEMBERED, Feedback, Rejection, decode
+from serving.feedback import REMEMBERED, Feedback, Rejection, decode_labels
 from serving.inputs import InvalidInputError
 from serving.metrics.feedback import AGES, MAX_ERROR_SIGMAS, REJECTIONS, FeedbackMetrics
 from serving.prediction_id import Signer
@@ -209,7 +209,7 @@ def test_reasons_are_counted(worker: Receiver) -> None:
         worker.accept({"prediction_id": "?", "actual": 5})
     for _ in range(4):
         worker.accept(worker.label("5"))
-    worker.feedback.refuse_body()
+    worker.feedback.reject_body()
     label = worker.label(5)
     for _ in range(4):
         worker.accept(label)
@@ -259,9 +259,9 @@ def test_an_absurd_label_spoils_no_sum(tmp_path: Path, actual: float) -> None:
 
 def test_one_label_or_a_list() -> None:
     """The items are not looked into."""
-    assert decode(b'{"actual": 5}') == [{"actual": 5}]
-    assert decode(b'[{"actual": 5}, 7, null]') == [{"actual": 5}, 7, None]
-    assert len(decode(json.dumps([1] * 1000).encode())) == 1000
+    assert decode_labels(b'{"actual": 5}') == [{"actual": 5}]
+    assert decode_labels(b'[{"actual": 5}, 7, null]') == [{"actual": 5}, 7, None]
+    assert len(decode_labels(json.dumps([1] * 1000).encode())) == 1000
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_one_label_or_a_list() -> None:
 def test_a_body_without_labels_is_refused(body: bytes, reason: str) -> None:
     """As a whole, with the reason; NaN is not JSON."""
     with pytest.raises(InvalidInputError) as refused:
-        decode(body)
+        decode_labels(body)
 
     assert refused.value.detail[0]["type"] == reason
 

@@ -5,7 +5,7 @@ import math
 import sys
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from pydantic import ValidationError
@@ -16,17 +16,18 @@ from serving.inputs import (
     BODY_REASONS,
     MAX_ROWS,
     REASONS,
-    Decoded,
     Fault,
     Inputs,
     InvalidInputError,
+    Row,
 )
 from tests.support.bundles import FEATURES, make_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-INPUTS = Inputs(make_manifest())
+IGNORED: list[int] = []
+INPUTS = Inputs(make_manifest(), IGNORED.append)
 NAMES = [feature.name for feature in FEATURES]
 GOOD: dict[str, Any] = dict(zip(NAMES, (1.5, 7, 3, None, 2, -2), strict=True))
 MISSING = math.nan
@@ -64,10 +65,29 @@ NO_JSON = (
 KEYS = (*NAMES, "unknown", "f0", "", "_body", "model_extra", "__class__")
 
 
+class Decoded(NamedTuple):
+    """The rows of a body, and how many of its fields were ignored."""
+
+    rows: list[Row]
+    ignored: int
+
+
+def decode_row(body: bytes) -> Decoded:
+    """Decode a body of one row. Raises InvalidInputError."""
+    IGNORED.clear()
+    return Decoded([INPUTS.decode_row(body)], sum(IGNORED))
+
+
+def decode_batch(body: bytes) -> Decoded:
+    """Decode a body of several rows. Raises InvalidInputError."""
+    IGNORED.clear()
+    return Decoded(INPUTS.decode_batch(body), sum(IGNORED))
+
+
 def one(body: bytes) -> Decoded | InvalidInputError:
-    """Decode a body of one row; any other exception than a refusal goes through."""
+    """Decode a body of one row; any other exception than a rejection passes."""
     try:
-        return INPUTS.one(body)
+        return decode_row(body)
     except InvalidInputError as error:
         return error
 
@@ -75,7 +95,7 @@ def one(body: bytes) -> Decoded | InvalidInputError:
 def many(body: bytes) -> Decoded | InvalidInputError:
     """Decode a body of several rows, likewise."""
     try:
-        return INPUTS.many(body)
+        return decode_batch(body)
     except InvalidInputError as error:
         return error
 
@@ -154,7 +174,7 @@ def expected_fault(feature: Feature, fields: dict[str, Any]) -> str | None:
 
 def test_a_good_row_is_decoded_in_the_order_of_the_features() -> None:
     """Whatever the order in the body; null is NaN where it is allowed; integers are floats."""
-    decoded = INPUTS.one(text(dict(reversed(GOOD.items()))))
+    decoded = decode_row(text(dict(reversed(GOOD.items()))))
 
     assert same([(1.5, 7.0, 3.0, MISSING, 2.0, -2.0)], decoded.rows)
     assert decoded.ignored == 0
@@ -322,7 +342,7 @@ def test_whole_floats_are_integers() -> None:
     for token in ("3", "3.0", "3e0", "30e-1"):
         body = text({**GOOD, "count": 0}).replace(b'"count": 0', f'"count": {token}'.encode())
 
-        assert INPUTS.one(body).rows[0][2] == 3.0
+        assert decode_row(body).rows[0][2] == 3.0
 
 
 def test_the_last_of_two_equal_names_counts() -> None:
@@ -331,13 +351,13 @@ def test_the_last_of_two_equal_names_counts() -> None:
     for first, last in (("1", "2"), ('"x"', "2")):
         body = f'{{"plain": {first}, {good}, "plain": {last}}}'.encode()
 
-        assert INPUTS.one(body).rows[0][0] == 2.0
-        assert INPUTS.one(body).ignored == 0
+        assert decode_row(body).rows[0][0] == 2.0
+        assert decode_row(body).ignored == 0
 
 
 def test_undeclared_fields_are_ignored_and_told() -> None:
     """The row is served; f0 is our own name of a field and no way in."""
-    decoded = INPUTS.one(text({**GOOD, "f0": 9, "f1": "x", "": None}))
+    decoded = decode_row(text({**GOOD, "f0": 9, "f1": "x", "": None}))
 
     assert same([(1.5, 7.0, 3.0, MISSING, 2.0, -2.0)], decoded.rows)
     assert decoded.ignored == 3
@@ -345,7 +365,7 @@ def test_undeclared_fields_are_ignored_and_told() -> None:
 
 def test_undeclared_fields_of_a_batch_are_ignored_and_told() -> None:
     """Those of the batch and those of its rows."""
-    decoded = INPUTS.many(text({"instances": [{**GOOD, "a": 1}, GOOD, {**GOOD, "b": 1}], "c": 1}))
+    decoded = decode_batch(text({"instances": [{**GOOD, "a": 1}, GOOD, {**GOOD, "b": 1}], "c": 1}))
 
     assert len(decoded.rows) == 3
     assert decoded.ignored == 3
@@ -356,7 +376,10 @@ def test_a_batch_keeps_the_order_of_its_rows() -> None:
     rows = [{**GOOD, "plain": number} for number in range(MAX_ROWS)]
     slow = [{**row, "unknown": 1} for row in rows]
 
-    for decoded in (INPUTS.many(text({"instances": rows})), INPUTS.many(text({"instances": slow}))):
+    for decoded in (
+        decode_batch(text({"instances": rows})),
+        decode_batch(text({"instances": slow})),
+    ):
         assert [row[0] for row in decoded.rows] == list(range(MAX_ROWS))
 
 
@@ -391,15 +414,42 @@ def test_a_bad_batch_counts_every_fault_and_reports_a_hundred() -> None:
     assert len(answer.detail) == 100
 
 
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b"", 1),
+        (b'{"instances": [1, 2', 1),
+        (b'{"instances": 7}', 1),
+        (b'{"instances": []}', 1),
+        (b'{"instances": [{}, {}, {}]}', 3),
+    ],
+)
+def test_a_rejected_batch_is_as_many_rejected_rows(body: bytes, rows: int) -> None:
+    """A batch is rejected as a whole; a body in which no rows can be found counts as one."""
+    answer = many(body)
+
+    assert isinstance(answer, InvalidInputError)
+    assert answer.rows == rows
+
+
+def test_a_row_with_many_faults_is_one_rejected_row() -> None:
+    """Every fault is counted by field, the row once."""
+    answer = one(b"{}")
+
+    assert isinstance(answer, InvalidInputError)
+    assert len(answer.faults) > 1
+    assert answer.rows == 1
+
+
 def test_features_may_be_called_like_anything() -> None:
     """Names of our own structure are no trap: `instances`, `f1`, Python's and pydantic's names."""
     names = ("instances", "f1", "class", "model_fields", "model_config", "copy", "json", "0", " ")
     features = [Feature(name=name, description="") for name in names]
-    inputs = Inputs(make_manifest(features))
+    inputs = Inputs(make_manifest(features), IGNORED.append)
     row = dict(zip(names, range(len(names)), strict=True))
 
-    assert inputs.one(text(row)).rows == [tuple(map(float, range(len(names))))]
-    assert len(inputs.many(text({"instances": [row, row]})).rows) == 2
+    assert inputs.decode_row(text(row)) == tuple(map(float, range(len(names))))
+    assert len(inputs.decode_batch(text({"instances": [row, row]}))) == 2
     with pytest.raises(InvalidInputError) as refused:
-        inputs.many(text({"instances": 1}))
+        inputs.decode_batch(text({"instances": 1}))
     assert refused.value.faults == [Fault(BODY, "type")]

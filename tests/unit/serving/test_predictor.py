@@ -47,7 +47,7 @@ def ask(predictor: Predictor, *values: float) -> list[Prediction | BaseException
     """Predict rows in one turn of the loop, as that many requests."""
 
     async def all_at_once() -> list[Prediction | BaseException | None]:
-        waiting = (predictor.one(row(value)) for value in values)
+        waiting = (predictor.predict(row(value)) for value in values)
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     return asyncio.run(all_at_once())
@@ -82,7 +82,7 @@ def test_rows_of_the_next_turns_join_those_that_wait(tmp_path: Path) -> None:
     async def later(turns: int) -> Prediction | None:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await predictor.one(row(turns))
+        return await predictor.predict(row(turns))
 
     async def one_a_turn() -> list[Prediction | BaseException | None]:
         waiting = (later(turns) for turns in (0, 0, 1, 2, 3))
@@ -100,7 +100,7 @@ def test_a_stream_of_rows_keeps_nobody_waiting(tmp_path: Path) -> None:
     async def stream() -> None:
         waiting = []
         for _ in range(200):
-            waiting.append(asyncio.ensure_future(predictor.one(row(1))))
+            waiting.append(asyncio.ensure_future(predictor.predict(row(1))))
             await asyncio.sleep(0)
         await asyncio.gather(*waiting)
 
@@ -116,7 +116,7 @@ def test_a_lone_row_is_predicted_at_the_next_turn(tmp_path: Path) -> None:
     predictor = make(tmp_path, estimator)
 
     async def calls_after_one_turn() -> list[int]:
-        answer = asyncio.ensure_future(predictor.one(row(1)))
+        answer = asyncio.ensure_future(predictor.predict(row(1)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         calls = estimator.calls[:]
@@ -132,7 +132,7 @@ def test_a_lone_row_waits_for_nobody(tmp_path: Path) -> None:
     predictor = make(tmp_path, estimator)
 
     async def one_after_the_other() -> list[Prediction | None]:
-        return [await predictor.one(row(value)) for value in (1, 2, 3)]
+        return [await predictor.predict(row(value)) for value in (1, 2, 3)]
 
     answers = asyncio.run(one_after_the_other())
     assert [answer and answer.prediction for answer in answers] == [1, 2, 3]
@@ -200,9 +200,9 @@ def test_a_client_that_goes_away_harms_nobody(tmp_path: Path) -> None:
         predictor = make(tmp_path, Estimator(judge))
 
         async def cancel_the_first(predictor: Predictor = predictor) -> Prediction | None:
-            first = asyncio.ensure_future(predictor.one(row(1)))
-            second = asyncio.ensure_future(predictor.one(row(2)))
-            third = asyncio.ensure_future(predictor.one(row(-1)))
+            first = asyncio.ensure_future(predictor.predict(row(1)))
+            second = asyncio.ensure_future(predictor.predict(row(2)))
+            third = asyncio.ensure_future(predictor.predict(row(-1)))
             await asyncio.sleep(0)
             first.cancel()
             await asyncio.gather(first, third, return_exceptions=True)
@@ -222,8 +222,8 @@ def test_cancelled_rows_are_no_obstacle_to_a_failure(tmp_path: Path) -> None:
     predictor = make(tmp_path, Estimator(break_always))
 
     async def cancel_the_first() -> Prediction | None:
-        first = asyncio.ensure_future(predictor.one(row(1)))
-        second = asyncio.ensure_future(predictor.one(row(2)))
+        first = asyncio.ensure_future(predictor.predict(row(1)))
+        second = asyncio.ensure_future(predictor.predict(row(2)))
         await asyncio.sleep(0)
         first.cancel()
         return await second
@@ -237,6 +237,6 @@ def test_a_batch_is_one_call(tmp_path: Path) -> None:
     estimator = Estimator(refuse_negative)
     predictor = make(tmp_path, estimator)
 
-    assert values_of([*predictor.many([row(n) for n in range(5)])]) == list(range(5))
+    assert values_of([*predictor.predict_batch([row(n) for n in range(5)])]) == list(range(5))
     assert estimator.calls == [5]
-    assert values_of([*predictor.many([row(1), row(-1)])]) == [1, None]
+    assert values_of([*predictor.predict_batch([row(1), row(-1)])]) == [1, None]

@@ -1,15 +1,14 @@
-"""What every route with a body shares: how one is refused."""
+"""What every route with a body shares: how it is read, answered, and documented when rejected."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from serving.answers import FAILED, refusal
-from serving.http.body import ClientGoneError
-from serving.inputs import InvalidInputError
-from serving.metrics.http import CLIENT_CLOSED_REQUEST
-from serving.metrics.predictions import ModelMetrics
+from serving.answers import Answer
+from serving.http.body import read_body
+from serving.service import Service
 
 
 class Problem(BaseModel):
@@ -20,32 +19,28 @@ class Problem(BaseModel):
     msg: str = Field(description="The reason")
 
 
-class Refusal(BaseModel):
-    """Answer to an input that is refused."""
+class Rejection(BaseModel):
+    """Answer to a rejected input."""
 
     detail: list[Problem]
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    413: {"model": Refusal, "description": "The body is too large"},
-    422: {"model": Refusal, "description": "The input is refused, field and reason named"},
+REJECTIONS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Rejection, "description": "The body is too large"},
+    422: {"model": Rejection, "description": "The input is rejected, with field and reason"},
 }
 
 
-def add_error_handlers(app: FastAPI, metrics: ModelMetrics) -> None:
-    """Answer refused inputs, count why they were refused, and answer failures."""
-
-    async def refuse(_: Request, error: Exception) -> Response:
-        assert isinstance(error, InvalidInputError)  # noqa: S101 for the type checker
-        metrics.reject(error.faults)
-        return Response(refusal(error), error.status_code, media_type="application/json")
-
-    async def gone(_: Request, __: Exception) -> Response:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-
-    async def fail(_: Request, __: Exception) -> Response:
-        return Response(FAILED, 500, media_type="application/json")
-
-    app.add_exception_handler(InvalidInputError, refuse)
-    app.add_exception_handler(ClientGoneError, gone)
-    app.add_exception_handler(Exception, fail)
+async def respond(
+    request: Request,
+    service: Service,
+    handle: Callable[[bytes], Awaitable[Answer]],
+    *,
+    is_feedback: bool = False,
+) -> Response:
+    """Return the answer of `handle` to the body, or the answer to the error that it raises."""
+    try:
+        answer = await handle(await read_body(request.receive, service.max_body_bytes))
+    except Exception as error:  # noqa: BLE001 it is counted or logged there
+        answer = service.answer_error(error, is_feedback=is_feedback)
+    return Response(answer.body, answer.status, media_type="application/json")

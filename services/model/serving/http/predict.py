@@ -1,4 +1,4 @@
-"""Rows in, predictions out."""
+"""The routes `/predict` and `/predict/batch`."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, create_model
 
 from bundle.manifest import Manifest
-from serving.http.body import read_body
-from serving.http.errors import REFUSALS
+from serving.http.errors import REJECTIONS, respond
 from serving.service import Service
 
 
@@ -20,24 +19,22 @@ def add_predict(router: APIRouter, service: Service) -> None:
         "/predict",
         summary="Predict one row",
         response_model=prediction,
-        responses=REFUSALS,
+        responses=REJECTIONS,
         openapi_extra=_body(service.inputs.instance),
     )
     async def predict(request: Request) -> Response:
-        # Documents the route, and serves what the fast path (protocol.py) leaves to it.
-        body = await read_body(request.receive, service.max_body_bytes)
-        return Response(await service.predict(body), media_type="application/json")
+        # Documents the route, and serves what the fast path (predict_protocol.py) leaves to it.
+        return await respond(request, service, service.predict)
 
     @router.post(
         "/predict/batch",
         summary="Predict up to 1,000 rows",
         response_model=predictions,
-        responses=REFUSALS,
+        responses=REJECTIONS,
         openapi_extra=_body(service.inputs.batch),
     )
     async def predict_batch(request: Request) -> Response:
-        body = await read_body(request.receive, service.max_body_bytes)
-        return Response(service.predict_batch(body), media_type="application/json")
+        return await respond(request, service, service.predict_batch)
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
@@ -57,7 +54,7 @@ def _prediction_model(manifest: Manifest) -> type[BaseModel]:
     )
     fields: dict[str, Any] = {
         "value": (float, value),
-        "prediction_id": (str, Field(description="Names this prediction; feedback refers to it")),
+        "prediction_id": (str, Field(description="Identifies this prediction in feedback")),
         "version": (str, Field(alias="model_version", description="The model that predicted")),
     }
     return create_model("Prediction", **fields)

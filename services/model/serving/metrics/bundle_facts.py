@@ -1,4 +1,4 @@
-"""What the bundle states, as gauges: constant, so the metrics server exports them once."""
+"""The facts that the bundle states, as gauges. They are constant and exported by the master."""
 
 from collections.abc import Iterable
 
@@ -9,11 +9,12 @@ from bundle.manifest import Manifest
 
 
 class FactsCollector(Collector):
-    """Exports a manifest's facts."""
+    """Exports a manifest's facts, and when this service started (s since 1970)."""
 
-    def __init__(self, manifest: Manifest, trained_at: str) -> None:
+    def __init__(self, manifest: Manifest, trained_at: str, started: float) -> None:
         self._families = [
             _info(manifest, trained_at),
+            _start_time(manifest, started),
             _reference_ratios(manifest),
             _reference_rows(manifest),
             _validation(manifest),
@@ -30,9 +31,18 @@ def _family(name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
 
 
 def _info(manifest: Manifest, trained_at: str) -> Metric:
-    family = _family("model_info", "Which model runs.", "algorithm", "task", "trained_at")
+    family = _family("model_info", "The model that runs.", "algorithm", "task", "trained_at")
     labels = (manifest.name, manifest.version, manifest.algorithm, manifest.task, trained_at)
     family.add_metric(labels, 1)
+    return family
+
+
+def _start_time(manifest: Manifest, started: float) -> Metric:
+    family = _family(
+        "model_start_time_seconds",
+        "When the service started with all counters at 0, in seconds since 1970.",
+    )
+    family.add_metric((manifest.name, manifest.version), started)
     return family
 
 

@@ -1,8 +1,8 @@
-"""The series that tell how values are distributed, and how a batch of rows moves all of them.
+"""The series that describe how values are distributed, and how a batch of rows updates them all.
 
-A batch is summed up in one vector: how many values reach each edge, Σ|z| by sign, Σz², the rows.
-Every series is the difference of two of these sums: rows in a bin are those that reach its lower
-edge, less those that reach the next one. So counting takes the same few calls of NumPy, whatever
+A batch is reduced to one vector of sums: the values that reach each edge, Σ|z| by sign, Σz², rows.
+Every series is the difference of two of these sums: the rows in a bin are those that reach its
+lower edge minus those that reach the next one. So counting takes the same few NumPy calls, whatever
 the number of signals and bins.
 """
 
@@ -17,16 +17,16 @@ from bundle.arrays import Floats
 from bundle.manifest import Reference
 from serving.metrics.slots import Labels, Layout, Slots
 
-# One absurd value must not be so large that a float64 sum no longer notices ordinary ones.
+# One absurd value must not make a float64 sum so large that ordinary values no longer change it.
 MAX_ABSOLUTE_Z = 1_000.0
-# Rows summed up at a time: their number fits into a byte, and all of it into a processor's cache.
+# Rows per vector of sums: counts fit into a byte, and the memory into a processor's cache.
 _ROWS = 128
 
 
 class Distributions:
     """The counters of some signals, the features in order and then the prediction; its histogram.
 
-    `bounds` are the histogram's, ascending. Not for use by several threads.
+    `bounds` are the histogram's, ascending. Not thread-safe.
     """
 
     def __init__(
@@ -50,14 +50,20 @@ class Distributions:
         self._totals = np.zeros(len(self._more))
         self._of_signals, self._of_values = np.split(self._totals, [len(signals)])
 
-    def count(self, rows: Floats, predictions: Floats, counters: Slots, histograms: Slots) -> None:
+    def bind(self, counters: Slots, histograms: Slots) -> None:
+        """Count into these slots, created from the layouts."""
+        self._counters, self._histograms = counters.values, histograms.values
+        self._counter_positions = counters.positions[self._signals]
+        self._histogram_positions = histograms.positions[self._values]
+
+    def count(self, rows: Floats, predictions: Floats) -> None:
         """Count rows (n, features), NaN where missing, and their predictions (n,)."""
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
             sums = self._sums.of(rows[part], predictions[part])
             self._totals += sums[self._more] - sums[self._less]
-            counters.write(self._signals, self._of_signals)
-            histograms.write(self._values, self._of_values)
+            self._counters[self._counter_positions] = self._of_signals
+            self._histograms[self._histogram_positions] = self._of_values
 
 
 class _Parts(NamedTuple):
@@ -77,7 +83,7 @@ class _Parts(NamedTuple):
 
 
 class _Views(NamedTuple):
-    """The memory for a batch of n rows, and as many rows of the constants."""
+    """The memory for a batch of n rows, and n rows of the constants."""
 
     # (n, columns), the first ones the features; and once more, to be compared with every edge.
     values: Floats
@@ -99,10 +105,10 @@ class _Views(NamedTuple):
 
 
 class _Sums:
-    """Sums up batches.
+    """Reduces batches to sums.
 
-    All memory is laid out once, with constants repeated for every row, and so are the views of it:
-    making arrays and broadcasting would take as long as calculating.
+    All memory and all views of it are allocated once, with constants repeated for every row:
+    creating arrays and broadcasting would take as long as the arithmetic.
     """
 
     def __init__(self, references: Sequence[Reference], bounds: Sequence[float]) -> None:
@@ -136,7 +142,7 @@ class _Sums:
         at.features[:] = rows
         at.predictions[:] = predictions[:, None]
         np.greater_equal(at.comparable, self._edges, out=at.is_reached)
-        # Counts add up fastest in as few bits as they need.
+        # Counting is fastest in the smallest type that fits.
         self._parts.reached[:] = np.add.reduce(at.reached, axis=0, dtype=np.uint8)
         z = at.values
         np.maximum(z, at.least, out=z)
@@ -153,7 +159,7 @@ class _Sums:
         return self._sums
 
     def _view(self, n: int) -> _Views:
-        """Return the memory for n rows, made once."""
+        """Return the memory for n rows, created once."""
         values, is_reached, terms = self._values[:n], self._is_reached[:n], self._terms[:, :n]
         self._views[n] = _Views(
             values=values,
@@ -181,10 +187,10 @@ class _Sums:
 
 
 def _edges(references: Sequence[Reference], bounds: Sequence[float]) -> Floats:
-    """Return the edges (edges, columns) that values may reach, filled up with infinity.
+    """Return the edges (edges, columns) that values may reach, padded with infinity.
 
-    Of a signal: -inf, which all reach but NaN; the minimum; the first number above the maximum; the
-    edges between its bins. In the last columns, the first number above each bound.
+    For a signal: -inf, which all values but NaN reach; the minimum; the first number above the
+    maximum; the edges between its bins. The last columns hold the first number above each bound.
     """
     columns = [
         [-np.inf, each.minimum, np.nextafter(each.maximum, np.inf), *each.edges]
@@ -199,10 +205,12 @@ def _edges(references: Sequence[Reference], bounds: Sequence[float]) -> Floats:
 def _declare_signals(
     references: Sequence[Reference], at: _Parts, layout: Layout, labels: Labels
 ) -> Iterator[tuple[int, int]]:
-    """Declare the signals' counters; yield of each the indices of what it is the difference of."""
+    """Declare the counters; yield for each the indices of the two sums whose difference it is."""
     present, minimum, above_maximum, *inner = at.reached
     positive, negative, squared = at.moments
     zero = np.broadcast_to(at.zero, present.shape)
+    layout.counter("model_predictions", "Rows predicted.", labels)
+    yield at.rows[0], at.zero[0]
     for signal, each in enumerate(references):
         reached = [edge[signal] for edge in (present, *inner[: len(each.edges)], zero)]
         bins = [*pairwise(reached)]
@@ -215,7 +223,7 @@ def _declare_signals(
                 {**labels, "feature": each.name, "bin": bin_.bin},
             )
             yield difference
-    ranges = "model_feature_out_of_range", "Rows outside what training saw."
+    ranges = "model_feature_out_of_range", "Rows outside the range of the training rows."
     z_sums = (
         "model_feature_zscore_sum",
         "Sum of |z| by sign of z; their difference over the rows is the mean shift in σ.",
@@ -234,7 +242,7 @@ def _declare_signals(
 
 
 def _value_differences(signals: int, bounds: int, at: _Parts) -> Iterator[tuple[int, int]]:
-    """Yield the same of the histogram: of its buckets, which are not cumulated, and of its sum."""
+    """Yield the same for the histogram: for its buckets, not cumulated, and for its sum."""
     above = at.reached[:, signals:].ravel(order="F")[:bounds]
     yield from pairwise([at.rows[0], *above, at.zero[0]])
     positive, negative, _ = at.moments[:, signals]

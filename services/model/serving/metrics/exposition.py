@@ -1,7 +1,15 @@
-"""The workers' files as Prometheus text: what MultiProcessCollector computes, many times faster.
+"""The workers' metric files as one page, in Prometheus's text format or in OpenMetrics 1.0.
 
-What is prepared once: which series a file holds and where, and every line but its number. A scrape
-then reads the files as arrays of float64, adds them up, and writes the numbers behind the lines.
+Why it exists: prometheus_client's MultiProcessCollector computes the same page, but parses every
+file and joins every label at each scrape: 10 ms instead of 1 for the example, 77 instead of 3 for
+200 features (docs/performance.md). To remove it, let server.py pass a MultiProcessCollector to
+prometheus_client's own server.
+
+Prepared once: the series of each file and their positions in it, and every line except its value.
+A scrape then reads the files as arrays of float64, adds them up, and appends the values.
+
+It relies on prometheus_client's file format (slots.py), which tests/unit/serving/metrics compares
+with the library's own reader.
 """
 
 import json
@@ -18,7 +26,7 @@ from serving.metrics.slots import entries, used_bytes
 
 
 class Series(NamedTuple):
-    """One series, as a file's key and name describe it."""
+    """One series, from a key of a file and the file's name."""
 
     type: str
     family: str
@@ -28,7 +36,7 @@ class Series(NamedTuple):
 
 
 class _File(NamedTuple):
-    """Which series a file holds (numbers of Exposition's) and where their values are (float64)."""
+    """The series of a file (indices into Exposition's list) and the positions of their values."""
 
     inode: int
     used: int
@@ -37,7 +45,7 @@ class _File(NamedTuple):
 
 
 class Exposition:
-    """Adds up and writes the metric files of a directory. Not for use by several threads."""
+    """Adds up the metric files of a directory and writes the page. Not thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -46,18 +54,18 @@ class Exposition:
         self._series: list[Series] = []
         self._page = _Page([])
 
-    def text(self) -> str:
-        """Return every series, summed over the processes, in Prometheus's text format."""
+    def text(self, *, openmetrics: bool = False) -> str:
+        """Return every series, summed over the processes; of OpenMetrics, all but the last line."""
         paths = sorted(self._directory.glob("*.db"))
         read = [self._read(path) for path in paths]
-        # Of files that are gone nothing is kept: workers may die for as long as the master lives.
+        # Forget files that are gone: workers may come and go for as long as the master lives.
         self._files = {path: self._files[path] for path in paths}
         if len(self._page.series) < len(self._series):
             self._page = _Page(self._series)
         totals = np.zeros(len(self._series) + 1)
         for series, values in read:
             totals[series] += values
-        return self._page.text(totals)
+        return self._page.text(totals, openmetrics=openmetrics)
 
     def _read(self, path: Path) -> tuple[NDArray[np.intp], Floats]:
         """Return a file's series and values."""
@@ -66,17 +74,17 @@ class Exposition:
             content = file.read()
         known = self._files.get(path)
         if known is None or (known.inode, known.used) != (inode, used_bytes(content)):
-            known = self._files[path] = self._learn(path, content, inode)
+            known = self._files[path] = self._register(path, content, inode)
         return known.series, np.frombuffer(content, np.float64, len(content) // 8)[known.positions]
 
-    def _learn(self, path: Path, content: bytes, inode: int) -> _File:
+    def _register(self, path: Path, content: bytes, inode: int) -> _File:
         type_ = path.name.partition("_")[0]
         found = [(self._number(type_, key), position) for key, position in entries(content)]
         series, positions = np.array(found, np.intp).reshape(-1, 2).T
         return _File(inode, used_bytes(content), series, positions)
 
     def _number(self, type_: str, key: str) -> int:
-        """Return a series' number; the first sight of it gives it one."""
+        """Return the index of a series, adding it to the list if it is new."""
         if key not in self._numbers:
             family, sample, labels, help_text = json.loads(key)
             self._numbers[key] = len(self._series)
@@ -85,13 +93,14 @@ class Exposition:
 
 
 class _Page:
-    """The lines of some series, all but their numbers."""
+    """The lines of some series, without their values."""
 
     def __init__(self, series: list[Series]) -> None:
         self.series = series[:]
-        self._lines: list[str] = []
+        # By format: Prometheus's text, and OpenMetrics. They differ in the families' headers only.
+        self._lines: tuple[list[str], list[str]] = ([], [])
         self._numbers: list[int] = []
-        # Buckets hold counts of their own, which are written cumulated.
+        # Files hold the count of each bucket by itself; the page has cumulated ones.
         self._cumulated: list[slice] = []
         families = defaultdict(list)
         for number, each in enumerate(series):
@@ -100,41 +109,54 @@ class _Page:
             self._add_family(members)
         self._order = np.array(self._numbers, np.intp)
 
-    def text(self, totals: Floats) -> str:
-        """Return the page with `totals` by number of series, and a 0 after them."""
+    def text(self, totals: Floats, *, openmetrics: bool) -> str:
+        """Return the page with `totals` by index of series, and a 0 after them."""
         values = totals[self._order]
         for part in self._cumulated:
             values[part] = np.cumsum(values[part])
-        pairs = zip(self._lines, values.tolist(), strict=True)
+        pairs = zip(self._lines[openmetrics], values.tolist(), strict=True)
         return "".join([f"{line} {value!r}\n" for line, value in pairs])
 
     def _add_family(self, members: list[tuple[int, Series]]) -> None:
-        start = len(self._lines)
-        buckets = defaultdict(list)
+        start = len(self._numbers)
+        # OpenMetrics wants the samples of one label set, such as a histogram's, next to each other.
+        groups = defaultdict(list)
         for number, each in members:
-            if "le" in each.labels:
-                buckets[_labels(each.labels, without="le")].append((number, each))
-            else:
-                self._add(each.sample, _labels(each.labels), number)
-        for labels, group in buckets.items():
-            self._add_buckets(labels, group)
+            groups[_labels(each.labels, without="le")].append((number, each))
+        for labels, group in groups.items():
+            if buckets := [member for member in group if "le" in member[1].labels]:
+                self._add_buckets(labels, buckets)
+            for number, each in group:
+                if "le" not in each.labels:
+                    self._add(each.sample, labels, number)
         _, first = members[0]
-        name = f"{first.family}_total" if first.type == "counter" else first.family
-        help_text = first.help.replace("\\", r"\\").replace("\n", r"\n")
-        header = f"# HELP {name} {help_text}\n# TYPE {name} {first.type}\n"
-        self._lines[start] = header + self._lines[start]
+        text, openmetrics = self._lines
+        text[start] = _header(first) + text[start]
+        openmetrics[start] = _openmetrics_header(first) + openmetrics[start]
 
-    def _add_buckets(self, labels: str, group: list[tuple[int, Series]]) -> None:
-        start = len(self._lines)
-        for number, each in sorted(group, key=lambda member: float(member[1].labels["le"])):
+    def _add_buckets(self, labels: str, buckets: list[tuple[int, Series]]) -> None:
+        start = len(self._numbers)
+        for number, each in sorted(buckets, key=lambda member: float(member[1].labels["le"])):
             self._add(each.sample, _labels(each.labels), number)
-        # The count is the last bucket cumulated with nothing: with the 0 after all totals.
-        self._add(f"{group[0][1].family}_count", labels, -1)
-        self._cumulated.append(slice(start, len(self._lines)))
+        # The count equals the last bucket: it adds the 0 after all totals to the cumulated sum.
+        self._add(f"{buckets[0][1].family}_count", labels, -1)
+        self._cumulated.append(slice(start, len(self._numbers)))
 
     def _add(self, sample: str, labels: str, number: int) -> None:
-        self._lines.append(f"{sample}{labels}")
+        for lines in self._lines:
+            lines.append(f"{sample}{labels}")
         self._numbers.append(number)
+
+
+def _header(series: Series) -> str:
+    name = f"{series.family}_total" if series.type == "counter" else series.family
+    help_text = series.help.replace("\\", r"\\").replace("\n", r"\n")
+    return f"# HELP {name} {help_text}\n# TYPE {name} {series.type}\n"
+
+
+def _openmetrics_header(series: Series) -> str:
+    help_text = _escape(series.help)
+    return f"# HELP {series.family} {help_text}\n# TYPE {series.family} {series.type}\n"
 
 
 def _labels(labels: dict[str, str], without: str = "") -> str:

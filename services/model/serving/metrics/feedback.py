@@ -31,7 +31,7 @@ _SIGNED = "Sum of |prediction - actual| by its sign; their difference over the l
 
 
 class FeedbackMetrics:
-    """The families of one model in one worker. Not for use by several threads."""
+    """The families of one model in one worker. Not thread-safe."""
 
     def __init__(self, manifest: Manifest, directory: Path) -> None:
         self._model = manifest.name

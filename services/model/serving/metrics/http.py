@@ -1,11 +1,12 @@
-"""The http_* families: by prometheus-fastapi-instrumentator, and by the fast path for itself.
+"""The http_* families: of FastAPI's routes by prometheus-fastapi-instrumentator, else by slots.
 
-The fast path does not pass through the library's middleware. It writes the same families as slots;
-a scrape adds the two.
+The fast path does not pass through the library's middleware. It writes the same families into
+slots; a scrape adds the two.
 """
 
 import asyncio
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,8 @@ from prometheus_fastapi_instrumentator import Instrumentator, metrics
 
 from serving.metrics.slots import Layout
 
-# 0.3 s is the line that the latency objective draws.
+# 0.3 s is the threshold of the latency objective.
 LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5)
-# What nginx calls a client that closed its connection; nobody receives it, only metrics see it.
-CLIENT_CLOSED_REQUEST = 499
 STATUSES = ("2xx", "4xx", "5xx")
 
 _HELP = {
@@ -44,9 +43,9 @@ def instrument(app: FastAPI) -> None:
 
 
 class RouteMetrics:
-    """The families of one route (POST), written by the route itself. Not for several threads.
+    """The families of one route (POST), written by the route itself. Not thread-safe.
 
-    What happens in one turn of the event loop is written at the next, in one go.
+    The events of one iteration of the event loop are written together in the next.
     """
 
     def __init__(self, http: "HttpSlots", handler: str) -> None:
@@ -77,49 +76,61 @@ class RouteMetrics:
         asyncio.get_running_loop().call_soon(self.write)
 
     def write(self) -> None:
-        """Write what has happened since the last time."""
+        """Write the events since the last call."""
         http = self._http
-        http.gauges.increment(self._inprogress, self._entered)
+        http.gauges.cells[self._inprogress] += self._entered
         self._entered = 0
         self._is_due = False
         for status, requests in self._finished.items():
             if requests:
                 series = self._series[status]
                 seconds, received, sent = zip(*requests, strict=True)
-                http.counters.increment(series.requests, len(requests))
-                http.histograms.observe_all(series.duration, LATENCY_BOUNDS, seconds)
-                for summary, sizes in ((series.received, received), (series.sent, sent)):
-                    http.summaries.increment(summary.start, len(sizes))
-                    http.summaries.increment(summary.start + 1, sum(sizes))
+                http.counters.cells[series.requests] += len(requests)
+                _observe(http.histograms.cells, series.duration, seconds)
+                for (count, total), sizes in ((series.received, received), (series.sent, sent)):
+                    http.summaries.cells[count] += len(sizes)
+                    http.summaries.cells[total] += sum(sizes)
                 requests.clear()
 
 
+def _observe(cells: "memoryview[float]", places: Sequence[int], values: Sequence[float]) -> None:
+    """Add values, at least one, to a histogram of LATENCY_BOUNDS."""
+    *buckets, total = places
+    first, last = (bisect_left(LATENCY_BOUNDS, each) for each in (min(values), max(values)))
+    if first == last:
+        cells[buckets[first]] += len(values)
+    else:
+        for value in values:
+            cells[buckets[bisect_left(LATENCY_BOUNDS, value)]] += 1
+    cells[total] += sum(values)
+
+
 class _Series(NamedTuple):
-    """The slots of one route and class of status."""
+    """The places of one route and status class; of the buckets and the sum, of count and sum."""
 
     requests: int
-    duration: slice
-    received: slice
-    sent: slice
+    duration: Sequence[int]
+    received: Sequence[int]
+    sent: Sequence[int]
 
 
 class HttpSlots:
     """Slots of the http_* families of some routes (POST), all at 0 from the start.
 
-    A series that its first failure creates shows that failure to nobody: there was no increase.
+    Prometheus sees no increase in a series that starts with its first failure.
     """
 
     def __init__(self, directory: Path, handlers: Iterable[str]) -> None:
         counters, histograms = Layout("counter"), Layout("histogram")
         summaries, gauges = Layout("summary"), Layout("gauge_livesum")
-        self.series: dict[tuple[str, str], _Series] = {}
-        self.inprogress: dict[str, int] = {}
+        slots: dict[tuple[str, str], tuple[int, slice, slice, slice]] = {}
+        inprogress: dict[str, int] = {}
         for handler in handlers:
             route = {"handler": handler, "method": "POST"}
-            self.inprogress[handler] = gauges.gauge(*_named("http_requests_inprogress"), route)
+            inprogress[handler] = gauges.gauge(*_named("http_requests_inprogress"), route)
             for status in STATUSES:
                 labels = {**route, "status": status}
-                self.series[handler, status] = _Series(
+                slots[handler, status] = (
                     counters.counter(*_named("http_requests"), labels),
                     histograms.histogram(
                         *_named("http_request_duration_seconds"), labels, LATENCY_BOUNDS
@@ -131,6 +142,16 @@ class HttpSlots:
         self.histograms = histograms.create(directory, "http")
         self.summaries = summaries.create(directory, "http")
         self.gauges = gauges.create(directory, "http")
+        self.inprogress = {each: self.gauges.places[slot] for each, slot in inprogress.items()}
+        self.series = {
+            key: _Series(
+                self.counters.places[requests],
+                self.histograms.places[duration],
+                self.summaries.places[received],
+                self.summaries.places[sent],
+            )
+            for key, (requests, duration, received, sent) in slots.items()
+        }
 
 
 def _named(family: str) -> tuple[str, str]:

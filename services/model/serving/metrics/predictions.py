@@ -1,10 +1,11 @@
-"""Every metric family of the model, and the one place where predictions become metrics.
+"""The model's metric families, and the one place where predictions become metrics.
 
-Counters live in slots (see slots.py), one file per worker; facts that the bundle states are
-exported once, by the metrics server (see facts.py).
+Counters live in slots (slots.py), one file per worker. Facts that the bundle states are exported
+once, by the metrics server (bundle_facts.py).
 """
 
 import logging
+from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from serving.spool import OUTCOMES, Outcome
 
 log = logging.getLogger(__name__)
 
+_IGNORED = Fault(OTHER, "unknown")
 INFERENCE_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0)
 
 
 class ModelMetrics:
-    """The families of one model in one worker. Not for use by several threads."""
+    """The families of one model in one worker. Not thread-safe."""
 
     def __init__(self, manifest: Manifest, directory: Path) -> None:
         labels = {"model": manifest.name, "version": manifest.version}
@@ -31,16 +33,18 @@ class ModelMetrics:
         self._distributions = Distributions(
             manifest.reference, _value_bounds(manifest), counters, histograms, labels
         )
-        self._predictions = counters.counter("model_predictions", "Rows predicted.", labels)
         self._failures = counters.counter(
             "model_monitoring_failures",
-            "Batches of predictions that went out without being counted.",
+            "Batches of predictions that were answered but not counted.",
             labels,
+        )
+        self._rejected_rows = counters.counter(
+            "model_rows_rejected", "Rejected rows, each counted once.", labels
         )
         self._rejected = {
             fault: counters.counter(
                 "model_input_rejected",
-                "Faults for which inputs were refused; reason unknown: an undeclared field that"
+                "Faults for which inputs were rejected. Reason unknown: an undeclared field, which"
                 " was ignored.",
                 {**labels, **fault._asdict()},
             )
@@ -49,12 +53,12 @@ class ModelMetrics:
         self._spooled = {
             outcome: counters.counter(
                 "model_spool_events",
-                "Events for the spool: written, failed where the disk refused, dropped when full.",
+                "Events for the spool: written, failed (disk error), or dropped (spool full).",
                 {**labels, "outcome": outcome},
             )
             for outcome in OUTCOMES
         }
-        self._seconds = histograms.histogram(
+        seconds = histograms.histogram(
             "model_inference_seconds",
             "Time in the estimator, per call.",
             labels,
@@ -62,32 +66,40 @@ class ModelMetrics:
         )
         self._counters = counters.create(directory, "model")
         self._histograms = histograms.create(directory, "model")
+        self._distributions.bind(self._counters, self._histograms)
+        *self._buckets, self._sum = self._histograms.places[seconds]
 
     def record(self, rows: Floats, predictions: Floats, seconds: float) -> None:
         """Count one call of the estimator: rows (n, features), NaN where missing, and (n,)."""
         try:
-            self._counters.increment(self._predictions, len(rows))
-            self._distributions.count(rows, predictions, self._counters, self._histograms)
-            self._histograms.observe(self._seconds, INFERENCE_BOUNDS, seconds)
+            self._distributions.count(rows, predictions)
+            cells = self._histograms.cells
+            cells[self._buckets[bisect_left(INFERENCE_BOUNDS, seconds)]] += 1
+            cells[self._sum] += seconds
         except Exception:
-            # The prediction still goes out.
+            # The prediction is answered all the same.
             log.exception("a prediction was not counted")
             self._counters.increment(self._failures, 1)
 
-    def reject(self, faults: Iterable[Fault]) -> None:
-        """Count why an input was refused, or an undeclared field ignored."""
+    def reject(self, faults: Iterable[Fault], rows: int) -> None:
+        """Count the faults of an input, and the rows that were rejected for them."""
+        self._counters.increment(self._rejected_rows, rows)
         for fault in faults:
             self._counters.increment(self._rejected[fault], 1)
 
+    def ignore(self, fields: int) -> None:
+        """Count undeclared fields, which were ignored."""
+        self._counters.increment(self._rejected[_IGNORED], fields)
+
     def spool(self, outcome: Outcome, events: int) -> None:
-        """Count what became of events that were to be spooled."""
+        """Count the outcome of events for the spool."""
         self._counters.increment(self._spooled[outcome], events)
 
 
 def _value_bounds(manifest: Manifest) -> tuple[float, ...]:
-    """Return 21 bounds over the target's range, else over the predictions seen in training.
+    """Return 21 bounds over the target's range, else over the training predictions' range.
 
-    Not the bins of the reference: those are another version's no longer.
+    Unlike the bins of the reference, they are the same for most versions of a model.
     """
     target, seen = manifest.target, manifest.reference[-1]
     low = seen.minimum if target.minimum is None else target.minimum
@@ -96,10 +108,10 @@ def _value_bounds(manifest: Manifest) -> tuple[float, ...]:
 
 
 def _faults(manifest: Manifest) -> Iterable[Fault]:
-    """Return every fault there is a series for: the closed list."""
+    """Return the closed list of faults that have a series."""
     for feature in manifest.features:
         for reason in REASONS:
             yield Fault(feature.name, reason)
     for reason in BODY_REASONS:
         yield Fault(BODY, reason)
-    yield Fault(OTHER, "unknown")
+    yield _IGNORED

@@ -1,51 +1,52 @@
-"""How many connections each worker holds, in memory that all of them share."""
+"""The number of connections that each worker holds, in memory that all workers share."""
 
 import mmap
 
 import numpy as np
 from numpy.typing import NDArray
 
-# As many workers may live at once; a reload needs twice as many as are set.
-_SEATS = 1024
+# The number of workers that may live at once; a reload needs twice as many as are set.
+_MAX_WORKERS = 1024
 _BYTES = 4
 
 
-class Seat:
-    """One worker's place in the shared memory. Not safe between threads; between processes it is.
+class ConnectionCount:
+    """One worker's entry. Safe between processes, each with an entry of its own; not thread-safe.
 
-    While its worker listens, it is one more than the connections that this worker holds; else it is
-    below 1, and counts for nobody.
+    While its worker accepts connections, the entry is their number plus 1. Otherwise it is below 1,
+    and other workers ignore it.
     """
 
-    def __init__(self, seats: NDArray[np.int32], number: int) -> None:
-        self._seats = seats
-        self._number = number
+    def __init__(self, entries: NDArray[np.int32], index: int) -> None:
+        self._entries = entries
+        self._index = index
 
-    def take(self) -> None:
-        """Listen, as yet without a connection."""
-        self._seats[self._number] = 1
+    def start(self) -> None:
+        """Accept connections; there are none yet."""
+        self._entries[self._index] = 1
 
-    def leave(self) -> None:
-        """Listen no more."""
-        self._seats[self._number] = 0
+    def stop(self) -> None:
+        """Accept no more connections."""
+        self._entries[self._index] = 0
 
     def add(self, connections: int) -> None:
-        """Hold so many connections more."""
-        self._seats[self._number] += connections
+        """Add to the number of connections."""
+        self._entries[self._index] += connections
 
     @property
     def is_ahead(self) -> bool:
-        """Whether some other worker that listens holds fewer, by more than an eighth."""
-        fewest = int(self._seats.min(where=self._seats > 0, initial=np.iinfo(np.int32).max)) - 1
-        return int(self._seats[self._number]) - 1 > fewest + fewest // 8
+        """Whether another worker that accepts has fewer connections, by more than an eighth."""
+        accepting = self._entries > 0
+        fewest = int(self._entries.min(where=accepting, initial=np.iinfo(np.int32).max)) - 1
+        return int(self._entries[self._index]) - 1 > fewest + fewest // 8
 
 
-class Seats:
-    """The seats of all workers. Made by gunicorn's master, and inherited by every worker."""
+class ConnectionCounts:
+    """The entries of all workers. gunicorn's master creates them; every worker inherits them."""
 
     def __init__(self) -> None:
-        self._seats = np.frombuffer(mmap.mmap(-1, _SEATS * _BYTES), dtype=np.int32)
+        self._entries = np.frombuffer(mmap.mmap(-1, _MAX_WORKERS * _BYTES), dtype=np.int32)
 
-    def of(self, age: int) -> Seat:
-        """Return the seat of the worker that was started as number `age`."""
-        return Seat(self._seats, age % _SEATS)
+    def of(self, age: int) -> ConnectionCount:
+        """Return the entry of the worker that gunicorn started as number `age`."""
+        return ConnectionCount(self._entries, age % _MAX_WORKERS)

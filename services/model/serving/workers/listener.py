@@ -1,9 +1,15 @@
-"""A connection goes to the worker that holds the fewest.
+"""Accepts connections so that each goes to the worker that holds the fewest.
 
-All workers listen at one socket, and the kernel wakes them all. Left to themselves, the quickest
-one takes a whole burst of connections, and for as long as its clients keep these open, it works
-while the others idle. Here a worker that is ahead lets the others go first; but not for long, for
-one that is busy, stopped or dead must hold up nobody.
+Why it exists: all workers listen on one socket, and the kernel wakes them all. Left alone, the
+fastest one accepts a whole burst of connections (all 32 of a burst in 5 of 8 trials) and, as long
+as clients keep them open, works while the others idle: two workers then serve as much as one. Here
+a worker that is ahead lets the others go first, but not for long: one that is busy, stopped or dead
+must not delay anybody. To remove it, delete this file and connection_counts.py, and let
+workers/worker.py pass its sockets to uvicorn's `Server.startup`.
+
+It relies on these attributes, which tests/unit/serving/test_dependencies.py guards: uvicorn's
+`ServerState.connections`, a set from which a protocol discards itself, and the event loop's
+`connect_accepted_socket`.
 """
 
 import asyncio
@@ -14,44 +20,45 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from serving.workers.connection_counts import Seat
+from serving.workers.connection_counts import ConnectionCount
 
-# What a worker that is ahead waits between two looks, and how long it leaves a connection waiting.
-_LOOK_SECONDS = 0.001
+# The pause between two checks of a worker that is ahead, and how long it leaves a connection alone.
+_CHECK_SECONDS = 0.001
 _PATIENCE_SECONDS = 0.01
-# After that it takes whatever comes: a stopped worker delays one connection a second, not each.
+# Then it accepts everything for a while: a stopped worker delays one connection a second, not all.
 _IMPATIENT_SECONDS = 1.0
-# How long a connection's place is kept. Who opens one for each request is back sooner, and has it.
+# How long the place of a closed connection is kept. A client that opens one connection for each
+# request is back sooner and gets it.
 _PLACE_SECONDS = 0.01
-_PLACES = 1024
-# How long nothing is accepted where this process has no descriptors or memory left.
+_MAX_PLACES = 1024
+# How long nothing is accepted after this process ran out of file descriptors or memory.
 _EXHAUSTED_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class Share:
-    """A worker's share of all connections: those it holds, and whether it may take another."""
+class AcceptPolicy:
+    """Decides whether this worker may accept another connection, and counts those it holds."""
 
-    def __init__(self, seat: Seat) -> None:
-        self._seat = seat
-        self._places: deque[float] = deque(maxlen=_PLACES)
-        self._looked_at = self._waits_since = self._impatient_until = 0.0
+    def __init__(self, count: ConnectionCount) -> None:
+        self._count = count
+        self._places: deque[float] = deque(maxlen=_MAX_PLACES)
+        self._checked_at = self._waits_since = self._impatient_until = 0.0
 
-    def hold(self) -> None:
-        """Count a connection accepted."""
-        self._seat.add(1)
+    def opened(self) -> None:
+        """Count a connection that was accepted."""
+        self._count.add(1)
 
-    def lose(self) -> None:
-        """Count a connection gone; its place is kept for a moment."""
-        self._seat.add(-1)
+    def closed(self) -> None:
+        """Count a connection as closed, and keep its place for a moment."""
+        self._count.add(-1)
         self._places.append(time.monotonic() + _PLACE_SECONDS)
 
-    def may_take(self) -> bool:
-        """Tell whether a connection that waits is for this worker."""
+    def may_accept(self) -> bool:
+        """Return whether this worker may accept a pending connection."""
         now = time.monotonic()
-        if not self._seat.is_ahead:
-            self._looked_at = 0.0
+        if not self._count.is_ahead:
+            self._checked_at = 0.0
             return True
         return now < self._impatient_until or self._has_place(now) or self._has_waited(now)
 
@@ -62,10 +69,10 @@ class Share:
         return False
 
     def _has_waited(self, now: float) -> bool:
-        """Tell whether it has looked, one look soon after the other, for long enough."""
-        if now - self._looked_at > 2 * _LOOK_SECONDS:
+        """Return whether it has checked without a long pause for `_PATIENCE_SECONDS`."""
+        if now - self._checked_at > 2 * _CHECK_SECONDS:
             self._waits_since = now
-        self._looked_at = now
+        self._checked_at = now
         if now - self._waits_since < _PATIENCE_SECONDS:
             return False
         self._impatient_until = now + _IMPATIENT_SECONDS
@@ -73,36 +80,39 @@ class Share:
 
 
 class Connections(set[Any]):
-    """The connections that uvicorn's protocols keep a record of; a share knows of each one lost."""
+    """uvicorn's set of open connections; it reports each one that is closed."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, policy: AcceptPolicy) -> None:
         super().__init__()
-        self._share = share
+        self._policy = policy
 
     def discard(self, element: Any) -> None:  # noqa: ANN401 as of any set
-        """Remove a connection, if it is there."""
+        """Remove a connection, if it is in the set."""
         if element in self:
             super().discard(element)
-            self._share.lose()
+            self._policy.closed()
 
 
 class Listener:
-    """Accepts a worker's share of the connections to a socket, in place of asyncio's server."""
+    """Accepts a worker's connections to one socket, in place of asyncio's server."""
 
     def __init__(
-        self, where: socket.socket, create_protocol: Callable[[], asyncio.Protocol], share: Share
+        self,
+        listening: socket.socket,
+        create_protocol: Callable[[], asyncio.Protocol],
+        policy: AcceptPolicy,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._socket = where
+        self._socket = listening
         self._create_protocol = create_protocol
-        self._share = share
+        self._policy = policy
         self._pending: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        where.setblocking(False)  # noqa: FBT003
+        listening.setblocking(False)  # noqa: FBT003
         self._watch()
 
     async def close(self) -> None:
-        """Accept no more; return when every connection accepted is known to its protocol."""
+        """Accept no more; return when every accepted connection has its protocol."""
         self._is_closed = True
         self._loop.remove_reader(self._socket)
         while self._pending:
@@ -112,31 +122,31 @@ class Listener:
         if not self._is_closed:
             self._loop.add_reader(self._socket, self._accept)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._socket)
         self._loop.call_later(seconds, self._watch)
 
     def _accept(self) -> None:
-        """Take what waits, or rest while it is for others to take it."""
-        while self._share.may_take():
+        """Accept the pending connections, or pause to let other workers accept them."""
+        while self._policy.may_accept():
             try:
                 connection, _ = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
-                log.exception("no connection can be accepted")
-                self._rest(_EXHAUSTED_SECONDS)
+                log.exception("connections cannot be accepted")
+                self._pause(_EXHAUSTED_SECONDS)
                 return
-            self._share.hold()
+            self._policy.opened()
             task = self._loop.create_task(self._connect(connection))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
-        self._rest(_LOOK_SECONDS)
+        self._pause(_CHECK_SECONDS)
 
     async def _connect(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._create_protocol, connection)
         except Exception:
-            log.exception("a connection was lost before it began")
+            log.exception("a connection was lost before its first request")
             connection.close()
-            self._share.lose()
+            self._policy.closed()

@@ -1,4 +1,9 @@
-"""The gunicorn worker: uvicorn, without what this service does not need."""
+"""The gunicorn worker: uvicorn, without the parts that this service does not need.
+
+It relies on these attributes, which tests/unit/serving/test_dependencies.py guards: UvicornWorker's
+config, wsgi, sockets, ppid, callback_notify, load_wsgi and _serve; uvicorn's Server.startup,
+shutdown, started, lifespan and server_state; gunicorn's Arbiter.WORKER_BOOT_ERROR.
+"""
 
 import asyncio
 import os
@@ -14,12 +19,12 @@ from uvicorn_worker import UvicornWorker
 
 from bundle.load import BundleError
 from serving.http.predict_protocol import Protocol
-from serving.workers.connection_counts import Seat
-from serving.workers.listener import Connections, Listener, Share
+from serving.workers.connection_counts import ConnectionCount
+from serving.workers.listener import AcceptPolicy, Connections, Listener
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
-    """Requests are counted, not logged one by one; no header tells which server this is."""
+    """Requests are counted, not logged; no header names the server."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
@@ -29,28 +34,25 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "timeout_notify": 1,
     }
-    # Given by the master, before it forks.
-    seat: Seat
-    token: "Token"
+    # Set by the master before it forks.
+    connection_count: ConnectionCount
 
     def load_wsgi(self) -> None:
-        """Load the application; where its bundle does not load, stop the service with one line.
+        """Load the application; if its bundle does not load, exit with one line in the log.
 
-        Who gets the token does so. A second such exit would reach gunicorn's master while it stops,
-        as an exception that nothing there catches.
+        The entrypoint has loaded the bundle before, so this happens only if it has changed since.
+        The master then starts another worker; those that run keep running.
         """
         try:
             super().load_wsgi()
         except BundleError as error:
-            if not self.token.take():
-                sys.exit(1)
             self.log.critical("%s", error)
-            sys.exit(Arbiter.APP_LOAD_ERROR)
+            sys.exit(1)
 
     async def callback_notify(self) -> None:
-        """Tell the master, once a second, that this worker lives; without a master, stop.
+        """Notify the master, once a second, that this worker lives; stop if there is no master.
 
-        Workers of a killed master would keep its ports, and no other could start in its place.
+        The workers of a killed master would keep its ports, and no other could start.
         """
         await super().callback_notify()
         if os.getppid() != self.ppid:
@@ -58,51 +60,38 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = _Server(self.config, self.seat)
+        server = _Server(self.config, self.connection_count)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def _install_sigquit_handler(self) -> None:
-        """Stop at SIGQUIT, too: the base class sets a flag that nothing in uvicorn reads."""
+        """Stop on SIGQUIT as well: the base class sets a flag that uvicorn does not read."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, _stop)
 
 
-class Token:
-    """What only one of several processes gets, the first that asks. Made before they are forked."""
-
-    def __init__(self) -> None:
-        self._read, write = os.pipe()
-        os.write(write, b"!")
-        os.close(write)
-
-    def take(self) -> bool:
-        """Tell whether this process has it."""
-        return bool(os.read(self._read, 1))
-
-
 class _Server(Server):
-    """uvicorn's server, with listeners that know of the other workers."""
+    """uvicorn's server, with listeners that take the other workers into account."""
 
-    def __init__(self, config: Config, seat: Seat) -> None:
+    def __init__(self, config: Config, count: ConnectionCount) -> None:
         super().__init__(config)
-        self._seat = seat
+        self._count = count
         self._listeners: list[Listener] = []
-        self._share = Share(seat)
-        self.server_state.connections = Connections(self._share)
+        self._policy = AcceptPolicy(count)
+        self.server_state.connections = Connections(self._policy)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, once the application is ready."""
         await super().startup(sockets=[])
-        self._seat.take()
+        self._count.start()
         self._listeners = [
-            Listener(each, self._create_protocol, self._share) for each in sockets or []
+            Listener(each, self._create_protocol, self._policy) for each in sockets or []
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more, and only then close what there is: no connection comes after that."""
-        self._seat.leave()
+        """Stop accepting before the existing connections are closed."""
+        self._count.stop()
         for each in self._listeners:
             await each.close()
         await super().shutdown(sockets)

@@ -13,11 +13,11 @@ from pydantic import SecretStr
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from serving.answers import CLIENT_CLOSED_REQUEST
 from serving.app import COUNTED_ROUTES, create_service
-from serving.http.errors import add_error_handlers
 from serving.http.predict_protocol import Exchange, FastPath, Protocol
 from serving.http.router import create_router
-from serving.metrics.http import CLIENT_CLOSED_REQUEST, HttpSlots, RouteMetrics
+from serving.metrics.http import HttpSlots, RouteMetrics
 from serving.settings import Settings
 from tests.support.bundles import read_metrics
 from tests.support.model import by_label, total
@@ -143,7 +143,6 @@ def _app(wine_bundle: Path, tmp_path: Path) -> FastAPI:
     )
     service = create_service(settings)
     app = FastAPI()
-    add_error_handlers(app, service.metrics)
     app.include_router(create_router(service))
     http = HttpSlots(tmp_path, COUNTED_ROUTES)
     app.state.fast_path = FastPath(service, RouteMetrics(http, "/predict"))
@@ -436,7 +435,7 @@ def test_a_failure_before_the_estimator_is_a_server_error(
         raise RuntimeError("broken")
 
     fast_path: FastPath = app.state.fast_path
-    monkeypatch.setattr(fast_path.service.inputs, "one", fail)
+    monkeypatch.setattr(fast_path.service.inputs, "decode_row", fail)
 
     assert ask(config, request()).status_code == 500
     assert statuses(tmp_path) == {"2xx": 0, "4xx": 0, "5xx": 1}

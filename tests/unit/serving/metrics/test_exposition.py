@@ -7,6 +7,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from serving.metrics.exposition import Exposition
 from serving.metrics.slots import Layout, Slots
@@ -31,7 +33,31 @@ def _assert_same(exposition: Exposition, directory: Path) -> Samples:
     return parse(ours)
 
 
-def _process(directory: Path, pid: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Slots]:
+def test_openmetrics_is_what_the_library_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers and samples equal those of prometheus_client's OpenMetrics exposition."""
+    for pid in (11, 12):
+        _process(tmp_path, pid, monkeypatch, step=1)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(tmp_path))  # type: ignore[no-untyped-call]
+    theirs = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+
+    ours = Exposition(tmp_path).text(openmetrics=True) + "# EOF\n"
+
+    assert sorted(ours.splitlines()) == sorted(theirs.splitlines())
+    assert _families(ours) == _families(theirs)
+
+
+def _families(page: str) -> dict[str, str]:
+    """Return the type of each family, as the library's strict parser reads it."""
+    families = text_string_to_metric_families(page)  # type: ignore[no-untyped-call]
+    return {each.name: each.type for each in families}
+
+
+def _process(
+    directory: Path, pid: int, monkeypatch: pytest.MonkeyPatch, step: float = 1 / 3
+) -> dict[str, Slots]:
     """Write the files of one process, each series moved by an amount of its own."""
     monkeypatch.setattr(os, "getpid", lambda: pid)
     layouts = {
@@ -47,7 +73,7 @@ def _process(directory: Path, pid: int, monkeypatch: pytest.MonkeyPatch) -> dict
     slots = {type_: layout.create(directory, "test") for type_, layout in layouts.items()}
     for each in slots.values():
         for slot in range(len(each.positions)):
-            each.increment(slot, pid + slot / 3)
+            each.increment(slot, pid + slot * step)
     return slots
 
 

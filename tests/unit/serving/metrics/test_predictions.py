@@ -267,7 +267,7 @@ def test_refusals_are_counted_by_field_and_reason(tmp_path: Path) -> None:
     """Each fault once, also several of one request."""
     metrics = ModelMetrics(manifest(), tmp_path)
     faults = [Fault("plain", "type"), Fault("plain", "type"), Fault(BODY, "too_large")]
-    metrics.reject(faults)
+    metrics.reject(faults, rows=2)
 
     samples = read_metrics(tmp_path)
     for fault, count in Counter(faults).items():

@@ -158,25 +158,3 @@ def test_a_directory_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> Non
     """Whoever starts the service can say so."""
     with pytest.raises(OSError, match="No such file or directory"):
         Layout("counter").create(tmp_path / "nowhere", "test")
-
-
-@pytest.mark.parametrize("values", [[0.05], [0.1, 0.09, 0.1], [0.05, 0.1, 0.5, 1.0, 2.0, 0.2]])
-def test_values_observed_at_once_are_those_observed_alone(
-    tmp_path: Path, values: list[float]
-) -> None:
-    """Whether or not they share a bucket."""
-    found = []
-    for name in ("alone", "at_once"):
-        (tmp_path / name).mkdir()
-        layout = Layout("histogram")
-        seconds = layout.histogram("seconds", "Seconds.", {}, (0.1, 1.0))
-        slots = layout.create(tmp_path / name, "test")
-        if name == "alone":
-            for value in values:
-                slots.observe(seconds, (0.1, 1.0), value)
-        else:
-            slots.observe_all(seconds, (0.1, 1.0), values)
-        found.append(read_metrics(tmp_path / name))
-
-    assert found[0] == pytest.approx(found[1])
-    assert found[1]["seconds_count", NOTHING] == len(values)

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from serving.workers.connection_counts import Seat, Seats
-from serving.workers.listener import Connections, Listener, Share
+from serving.workers.connection_counts import ConnectionCount, ConnectionCounts
+from serving.workers.listener import AcceptPolicy, Connections, Listener
 
 BURST = 32
 NOW = 1000.0
 
 
 class Worker:
-    """What is of a worker here: a seat, its share, and the connections it was given."""
+    """What is of a worker here: its connection count, its policy, and its connections."""
 
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
-        self.seat.take()
-        self.share = Share(seat)
-        self.connections = Connections(self.share)
+    def __init__(self, count: ConnectionCount) -> None:
+        self.count = count
+        self.count.start()
+        self.policy = AcceptPolicy(count)
+        self.connections = Connections(self.policy)
 
     @property
     def held(self) -> int:
@@ -77,8 +77,8 @@ class Watched(socket.socket):
 @pytest.fixture
 def workers() -> list[Worker]:
     """Return two workers that listen."""
-    seats = Seats()
-    return [Worker(seats.of(age)) for age in (1, 2)]
+    counts = ConnectionCounts()
+    return [Worker(counts.of(age)) for age in (1, 2)]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_burst_is_shared_out(workers: list[Worker], where: socket.socket) -> N
     async def serve() -> None:
         with where.dup() as again:
             listeners = [
-                Listener(at, worker.connected, worker.share)
+                Listener(at, worker.connected, worker.policy)
                 for at, worker in zip((where, again), workers, strict=True)
             ]
             await until(lambda: sum(each.held for each in workers) == BURST)
@@ -137,7 +137,7 @@ def test_a_worker_that_takes_nothing_holds_up_nobody(
     clients = connect(where, BURST)
 
     async def serve() -> None:
-        listener = Listener(where, workers[0].connected, workers[0].share)
+        listener = Listener(where, workers[0].connected, workers[0].policy)
         await until(lambda: workers[0].held == BURST)
         await listener.close()
         await workers[0].close()
@@ -148,12 +148,12 @@ def test_a_worker_that_takes_nothing_holds_up_nobody(
 def test_a_worker_that_listens_no_more_is_not_waited_for(workers: list[Worker]) -> None:
     """Its seat is empty, however few connections it has left."""
     ahead, other = workers
-    ahead.share.hold()
-    assert not ahead.share.may_take()
+    ahead.policy.opened()
+    assert not ahead.policy.may_accept()
 
-    other.seat.leave()
+    other.count.stop()
 
-    assert ahead.share.may_take()
+    assert ahead.policy.may_accept()
 
 
 @pytest.mark.parametrize(
@@ -164,22 +164,22 @@ def test_ahead_is_who_holds_an_eighth_more(
     workers: list[Worker], own: int, others: int, *, is_ahead: bool
 ) -> None:
     """Among few connections each one counts."""
-    workers[0].seat.add(own)
-    workers[1].seat.add(others)
+    workers[0].count.add(own)
+    workers[1].count.add(others)
 
-    assert workers[0].seat.is_ahead is is_ahead
+    assert workers[0].count.is_ahead is is_ahead
 
 
 def test_patience_ends_and_returns(workers: list[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that nobody takes is taken after 10 ms, and all others of the next second."""
     clock = [NOW]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    share = workers[0].share
-    share.hold()
+    policy = workers[0].policy
+    policy.opened()
 
     def look(milliseconds: int) -> bool:
         clock[0] = NOW + milliseconds / 1000
-        return share.may_take()
+        return policy.may_accept()
 
     assert [look(at) for at in range(10)] == [False] * 10
     assert all(look(at) for at in (11, 12, 500, 1010))
@@ -195,31 +195,31 @@ def test_a_connection_that_is_opened_anew_is_not_held_up(
     """A client that connects for each request has its place back: one place, and not for long."""
     clock = [NOW]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    share = workers[0].share
+    policy = workers[0].policy
     for _ in range(4):
-        share.hold()
-    share.lose()
-    share.lose()
-    assert share.may_take()
+        policy.opened()
+    policy.closed()
+    policy.closed()
+    assert policy.may_accept()
 
     clock[0] = NOW + 0.011
 
-    assert not share.may_take()
+    assert not policy.may_accept()
 
 
 def test_a_lost_connection_is_counted_once(workers: list[Worker]) -> None:
     """However often uvicorn's protocol says that it is gone."""
     ahead, other = workers
     for _ in range(2):
-        ahead.share.hold()
+        ahead.policy.opened()
     ahead.connections.add("a")
-    other.share.hold()
+    other.policy.opened()
 
     ahead.connections.discard("a")
     ahead.connections.discard("a")
 
-    assert not ahead.seat.is_ahead
-    assert not other.seat.is_ahead
+    assert not ahead.count.is_ahead
+    assert not other.count.is_ahead
 
 
 def test_a_connection_that_never_begins_is_not_counted(
@@ -232,13 +232,13 @@ def test_a_connection_that_never_begins_is_not_counted(
         raise LookupError("no protocol")
 
     async def serve() -> None:
-        listener = Listener(where, fail, workers[0].share)
-        await until(lambda: "before it began" in caplog.text)
+        listener = Listener(where, fail, workers[0].policy)
+        await until(lambda: "before its first request" in caplog.text)
         await listener.close()
 
     run(clients, serve())
 
-    assert not workers[0].seat.is_ahead
+    assert not workers[0].count.is_ahead
     assert "no protocol" in caplog.text
 
 
@@ -255,14 +255,14 @@ def test_a_worker_without_descriptors_accepts_again(
     async def serve() -> None:
         with Watched(fileno=where.dup().detach()) as watched:
             watched.failures.append(OSError(errno.EMFILE, "Too many open files"))
-            listener = Listener(watched, workers[0].connected, workers[0].share)
+            listener = Listener(watched, workers[0].connected, workers[0].policy)
             await until(lambda: workers[0].held == len(clients))
             await listener.close()
             await workers[0].close()
 
     run(clients, serve())
 
-    assert "no connection can be accepted" in caplog.text
+    assert "connections cannot be accepted" in caplog.text
     assert "Too many open files" in caplog.text
 
 
@@ -274,9 +274,9 @@ def test_a_closed_listener_knows_every_connection_it_took(
     held = []
 
     async def serve() -> None:
-        workers[1].seat.leave()
+        workers[1].count.stop()
         with Watched(fileno=where.dup().detach()) as watched:
-            listener = Listener(watched, workers[0].connected, workers[0].share)
+            listener = Listener(watched, workers[0].connected, workers[0].policy)
             await until(lambda: watched.accepted == len(clients))
             await listener.close()
             held.append(workers[0].held)

@@ -1,0 +1,76 @@
+"""The attributes of uvicorn and gunicorn that the service relies on, without being their API.
+
+An upgrade that moves one of them fails here, by name, and not as a riddle under load.
+"""
+
+import ast
+import inspect
+import textwrap
+from typing import Any
+
+import pytest
+from gunicorn.arbiter import Arbiter
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import Server, ServerState
+from uvicorn_worker import UvicornWorker
+
+from serving.http.predict_protocol import Exchange
+
+# Set or defined by the class or one of its bases.
+ATTRIBUTES: dict[type[Any], tuple[str, ...]] = {
+    HttpToolsProtocol: (
+        *("url", "parser", "cycle", "flow", "transport", "loop", "server_state", "connections"),
+        *("expect_100_continue", "on_headers_complete", "on_response_complete", "shutdown"),
+    ),
+    ServerState: ("connections", "default_headers"),
+    Server: ("startup", "shutdown", "started", "lifespan", "server_state"),
+    UvicornWorker: (
+        *("config", "wsgi", "sockets", "ppid"),
+        *("callback_notify", "load_wsgi", "_serve", "CONFIG_KWARGS"),
+    ),
+    Arbiter: ("WORKER_BOOT_ERROR", "WORKERS"),
+}
+# What the protocol does to its cycle; an exchange stands in for one.
+OF_A_CYCLE = {"body", "more_body", "disconnected", "response_complete", "keep_alive", "set"}
+
+
+def attributes_of(owner: type[Any]) -> set[str]:
+    """Return the attributes of a class, and those that its methods set on `self`."""
+    found = set(dir(owner))
+    for each in owner.__mro__[:-1]:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
+        found |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        }
+    return found
+
+
+@pytest.mark.parametrize("owner", ATTRIBUTES, ids=lambda owner: owner.__name__)
+def test_every_attribute_is_where_it_was(owner: type[Any]) -> None:
+    """A missing one is named."""
+    missing = set(ATTRIBUTES[owner]) - attributes_of(owner)
+
+    assert not missing, f"{owner.__module__}.{owner.__name__} no longer has {sorted(missing)}"
+
+
+def test_an_exchange_has_all_that_the_protocol_uses_of_a_cycle() -> None:
+    """Uvicorn's protocol reads, sets and calls nothing else of its cycle."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(HttpToolsProtocol)))
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and _is_cycle(node.value)
+    }
+
+    # `run_asgi` starts a cycle of uvicorn's own only.
+    assert used - {"run_asgi"} == OF_A_CYCLE - {"set"} | {"message_event"}
+    assert hasattr(Exchange, "message_event")
+    assert OF_A_CYCLE - {"set"} <= attributes_of(Exchange) & attributes_of(RequestResponseCycle)
+
+
+def _is_cycle(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Attribute) and node.attr == "cycle") or (
+        isinstance(node, ast.Name) and node.id == "cycle"
+    )
