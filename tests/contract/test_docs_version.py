@@ -13,10 +13,11 @@ def test_every_place_of_the_version_is_found(pattern: str) -> None:
     assert files & {name for name, _ in version.written()}
 
 
-@pytest.mark.parametrize(("file", "found"), [*version.written()])
-def test_every_place_has_the_project_s_version(file: str, found: str) -> None:
+def test_every_place_has_the_project_s_version() -> None:
     """pyproject.toml is the source; `./task version -- X.Y.Z` writes the rest."""
-    assert found == version.read(), file
+    stale = [(name, found) for name, found in version.written() if found != version.read()]
+
+    assert stale == []
 
 
 def test_the_changelog_has_a_section_for_the_version() -> None:
