@@ -94,7 +94,7 @@ def _arguments() -> argparse.Namespace:
         "--write",
         type=_document,
         metavar="FILE",
-        help="replace what lies between the markers of a Markdown file",
+        help="replace the text between the markers of a Markdown file",
     )
     return parser.parse_args()
 
