@@ -91,9 +91,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
     parser.add_argument("--seconds", type=int, default=3, help="that a round takes (default 3)")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="replace what lies between the markers there"
+        "--write",
+        type=_document,
+        metavar="FILE",
+        help="replace the text between the markers of a Markdown file",
     )
     return parser.parse_args()
+
+
+def _document(name: str) -> Path:
+    """Return a file that has the markers: an hour of measuring must not end without a place."""
+    path = Path(name)
+    try:
+        replace_between_markers(path.read_text("utf-8"), "")
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{name}: {error}") from None
+    return path
 
 
 def _head() -> list[str]:

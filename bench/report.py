@@ -1,4 +1,4 @@
-"""Figures, the goals they are held against, and both as Markdown."""
+"""Figures, the goals they are compared with, and both as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 @dataclass(frozen=True)
 class Goal:
-    """What was to be reached, what was measured, and whether that reaches it."""
+    """What was wanted, what was measured, and whether the goal is met."""
 
     area: str
     wanted: str
@@ -19,7 +19,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Section:
-    """What one group has measured: a table (its first row is the head), goals, and remarks."""
+    """What one group has measured: a table (its first row is the header), goals and notes."""
 
     title: str
     table: Sequence[Sequence[str]] = ()
@@ -40,19 +40,19 @@ def at_most(area: str, what: str, figure: float, most: float, unit: str = "") ->
 
 
 def number_text(value: float) -> str:
-    """Return a number with three digits or, from 1,000 on, as a whole one."""
+    """Return a number with three significant digits or, from 1,000 on, as an integer."""
     if abs(value) >= 1000:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 
 
 def spread(values: Sequence[float]) -> list[str]:
-    """Return two cells: the median, and the lowest – highest."""
+    """Return two cells: the median, and the range from lowest to highest."""
     return [number_text(median(values)), f"{number_text(min(values))} – {number_text(max(values))}"]
 
 
 def markdown(sections: Sequence[Section], head: Sequence[str]) -> str:
-    """Return all of it: the first group's table, the goals of all, and the others' to unfold."""
+    """Return the first group's table, the goals of all groups, and the other tables folded."""
     first, *others = sections
     goals = [goal for section in sections for goal in section.goals]
     parts = [*head, *_parts(first)]
@@ -70,11 +70,11 @@ def _parts(section: Section) -> list[str]:
 
 
 def replace_between_markers(text: str, new: str) -> str:
-    """Return a document with `new` between the markers. Raises ValueError: they are missing."""
+    """Return a document with `new` between the markers. Raises ValueError without them."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise ValueError(f"no {START} … {END}")
+        raise ValueError(f"the markers {START} and {END} are missing")
     return f"{before}{START}\n{new}{END}{after}"
 
 

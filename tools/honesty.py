@@ -1,7 +1,8 @@
-"""How often the drift verdict errs, by simulation: false alarms without drift, power with it.
+"""Simulate how often the drift verdict is wrong: false alarms without drift, power with it.
 
-Beside it stand the two customs it replaces: "PSI > 0.2", and the 5 % level of a one-sample
-chi-squared test. `--write FILE` puts the tables between the markers of a Markdown file.
+The same windows go to the two common alternatives: PSI (population stability index) > 0.2, and a
+one-sample chi-squared test at the 5 % level. `--write FILE` replaces the tables between the markers
+of a Markdown file.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from bundle.arrays import Floats
 
 Rule = Callable[[Floats, Floats], npt.NDArray[np.bool_]]
 
-# As in prometheus/rules/drift.yml; tests/unit/test_honesty.py holds them to it.
+# As in prometheus/rules/drift.yml; tests/unit/tools/test_honesty.py compares them.
 EFFECT = 0.1
 ROWS = 200
 NORMAL_QUANTILE = 3.090232306
 
-CUSTOM = 0.2
+CONVENTION = 0.2
 
 BINS = 10
 REFERENCE_ROWS = 1282
@@ -43,20 +44,20 @@ def psi(counts: Floats, reference: Floats) -> Floats:
 
 
 def noise(counts: Floats, reference: Floats) -> Floats:
-    """Return the PSI that is to be expected without drift."""
+    """Return the PSI that two samples of one distribution have on average (Yurdakul 2018)."""
     spread = 1 / counts.sum(axis=-1) + 1 / reference.sum(axis=-1)
     return np.asarray((counts.shape[-1] - 1) * spread)
 
 
 def critical(counts: Floats, reference: Floats) -> Floats:
-    """Return the PSI that is exceeded once in a thousand times without drift."""
+    """Return the PSI that is exceeded in 0.1 % of windows without drift (Wilson-Hilferty)."""
     spread = 2 / (9 * (counts.shape[-1] - 1))
     factor = float((1 - spread + NORMAL_QUANTILE * spread**0.5) ** 3)
     return noise(counts, reference) * factor
 
 
 def verdict(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
-    """Tell drift as the rules do; "cannot tell" is no drift."""
+    """Report drift as the rules do; "cannot tell" is not drift."""
     found = psi(counts, reference)
     large = found - noise(counts, reference) > EFFECT
     significant = found > critical(counts, reference)
@@ -64,17 +65,17 @@ def verdict(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
 
 
 def fixed(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
-    """Tell drift by the custom of credit scoring, whatever the number of rows."""
-    return psi(counts, reference) > CUSTOM
+    """Report drift by the convention of credit scoring, whatever the number of rows."""
+    return psi(counts, reference) > CONVENTION
 
 
 def one_sample(counts: Floats, reference: Floats) -> npt.NDArray[np.bool_]:
-    """Tell drift by chi-squared at 5 %, as if the reference were the truth and not a sample."""
+    """Report drift by chi-squared at 5 %, as if the reference were not a sample itself."""
     threshold = stats.chi2.ppf(0.95, counts.shape[-1] - 1) / counts.sum(axis=-1)
     return np.asarray(psi(counts, reference) > threshold)
 
 
-RULES: dict[str, Rule] = {"verdict": verdict, f"PSI > {CUSTOM}": fixed, "one-sample χ²": one_sample}
+RULES: dict[str, Rule] = {"verdict": verdict, f"PSI > {CONVENTION}": fixed, "χ² test": one_sample}
 
 
 @cache
@@ -93,8 +94,8 @@ def trained() -> tuple[Floats, Floats]:
 def serve(rows: int, *, shift: float = 0.0, repeat: int = 1) -> Floats:
     """Return each trial's live rows per bin (trials, bins).
 
-    They are normal like the training rows, but for a mean that is `shift` standard deviations off,
-    and each comes `repeat` times.
+    They are normal like the training rows, with a mean `shift` standard deviations higher, and each
+    row occurs `repeat` times.
     """
     rng = np.random.default_rng([SEED, rows, round(100 * shift), repeat])
     shares = np.diff(special.ndtr(trained()[0] - shift), axis=1, prepend=0.0, append=1.0)
@@ -102,7 +103,7 @@ def serve(rows: int, *, shift: float = 0.0, repeat: int = 1) -> Floats:
 
 
 def alarm_rates(rows: int, *, shift: float = 0.0, repeat: int = 1) -> list[float]:
-    """Return the share of trials in which each rule tells drift."""
+    """Return the share of trials in which each rule reports drift."""
     counts, reference = serve(rows, shift=shift, repeat=repeat), trained()[1]
     return [float(rule(counts, reference).mean()) for rule in RULES.values()]
 
@@ -127,12 +128,12 @@ def report() -> str:
     for shift in SHIFTS:
         rates = [alarm_rates(rows, shift=shift) for rows in SAMPLE_SIZES]
         power += _lines(f"{shift:g} σ", rates)
-    setting = f"reference of {REFERENCE_ROWS:,} rows in {BINS} bins, {TRIALS:,} trials each"
+    setting = f"reference of {REFERENCE_ROWS:,} rows in {BINS} bins, {TRIALS:,} windows per cell"
     return "\n\n".join(
         [
-            f"False alarms, % of windows without any drift ({setting}):",
+            f"False alarms: % of windows without drift that are reported as drift ({setting}).",
             _table(["traffic", "rule", *sizes], false_alarms),
-            "Power, % of windows that are told when the mean has moved (independent rows):",
+            "Power: % of windows reported as drift after a mean shift in standard deviations (σ).",
             _table(["shift", "rule", *sizes], power),
             f"Below {ROWS} rows the verdict is “cannot tell”.",
         ]
@@ -148,28 +149,26 @@ def _lines(what: str, rates: Sequence[Sequence[float]]) -> list[list[str]]:
 
 
 def insert(document: str, text: str) -> str:
-    """Return the document with `text` between its markers."""
+    """Return the document with `text` between its markers. Raises ValueError."""
     before, _, rest = document.partition(START)
     _, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"the file lacks the markers {START} and {END}")
+        raise ValueError(f"the markers {START} and {END} are missing")
     return f"{before}{START}\n{text}\n{END}{after}"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the report, or write it into a file."""
+    """Print the tables, or write them into a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file with the markers")
     file: Path | None = parser.parse_args(arguments).write
-    document = file.read_text() if file else None
-    text = report()
-    if file and document is not None:
-        try:
-            file.write_text(insert(document, text))
-        except ValueError as error:
-            sys.exit(f"{file}: {error}")
-    else:
-        print(text)
+    if file is None:
+        print(report())
+        return 0
+    try:
+        file.write_text(insert(file.read_text("utf-8"), report()), "utf-8")
+    except (OSError, ValueError) as error:
+        sys.exit(f"honesty: {file}: {error}")
     return 0
 
 

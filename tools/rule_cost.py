@@ -1,6 +1,6 @@
 """What the rules cost: a real Prometheus scrapes made-up pods and says how long its groups took.
 
-`--features 200 --pods 10 --versions 2` is the large case of the README's limits; the default is the
+`--features 200 --pods 10 --versions 2` is the large case of docs/drift.md; the default is the
 example: 12 signals of one model on one pod.
 """
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from serving.settings import Settings
-from tools import ROOT
+from tools import ROOT, version
 
 COMPOSE = ROOT / "compose.yaml"
 CONFIG: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
@@ -137,7 +137,10 @@ def test_own_image_is_called_after_its_service(name: str) -> None:
     """Folder = service = image."""
     service = SERVICES[name]
 
-    assert service["image"] == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:${{IMAGE_TAG:-0.1.0}}"
+    assert (
+        service["image"]
+        == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:${{IMAGE_TAG:-{version.read()}}}"
+    )
     assert service["build"] == {"context": ".", "dockerfile": f"services/{name}/Dockerfile"}
     assert service["env_file"] == [f"services/{name}/settings.env"]
 

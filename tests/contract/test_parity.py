@@ -7,6 +7,9 @@ import pytest
 
 from tests.support.k8s import copy_checkout, prepared
 from tests.support.parity import differences
+from tools import version
+
+VERSION = version.read()
 
 
 class Mistake(NamedTuple):
@@ -31,13 +34,19 @@ MISTAKES = {
         "grafana/kustomization.yaml", "dashboards/model.json", "dashboards/service.json", "ml-"
     ),
     "tag in compose": Mistake(
-        "compose.yaml", "/model:${IMAGE_TAG:-0.1.0}", "/model:${IMAGE_TAG:-0.2.0}", "model: image"
+        "compose.yaml",
+        f"/model:${{IMAGE_TAG:-{VERSION}}}",
+        "/model:${IMAGE_TAG:-9.9.9}",
+        "model: image",
     ),
     "tag in Kubernetes": Mistake(
-        "k8s/components/locust/kustomization.yaml", "newTag: 0.1.0", "newTag: 0.0.9", "worker: im"
+        "k8s/components/locust/kustomization.yaml",
+        f"newTag: {VERSION}",
+        "newTag: 9.9.9",
+        "worker: im",
     ),
     "version of the project": Mistake(
-        "pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0"', "the project's version"
+        "pyproject.toml", f'version = "{VERSION}"', 'version = "9.9.9"', "the project's version"
     ),
     "health path": Mistake(
         "k8s/base/model/deployment.yaml",

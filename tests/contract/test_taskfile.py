@@ -42,11 +42,3 @@ def test_the_contract_s_commands_are_there() -> None:
     tiers = {path.name for path in (ROOT / "tests").iterdir() if path.name in TIERS}
 
     assert {*COMMANDS, *(f"test:{tier}" for tier in tiers)} <= {*PUBLIC}
-
-
-def test_the_readme_names_only_commands_that_exist() -> None:
-    """Whoever types what the README says gets no "task does not exist"."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    named = set(re.findall(r"\./task ([a-z0-9:-]+)", readme))
-
-    assert named <= {*PUBLIC}

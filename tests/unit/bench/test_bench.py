@@ -143,6 +143,28 @@ def test_only_what_lies_between_the_markers_is_replaced() -> None:
         replace_between_markers("no markers", "new")
 
 
+@pytest.mark.parametrize("text", [None, "# No markers\n"])
+def test_a_document_without_markers_is_rejected_before_measuring(
+    text: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line names the file, and nothing has been measured."""
+    file = tmp_path / "performance.md"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr("sys.argv", ["bench", "--write", str(file)])
+
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"bench: error: argument --write: {file}")
+    )
+
+
 def test_a_quantile_is_the_median_of_the_rounds() -> None:
     """One round that was disturbed does not count."""
     assert quantile([np.array([1.0]), np.array([2.0]), np.array([90.0])], 0.99) == 2.0

@@ -1,0 +1,190 @@
+"""What the documents say holds: links, commands, paths, figures and the code of the README."""
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.linear_model import LinearRegression
+
+from bundle.load import load_bundle
+from tests.support.promtool import RULES
+from tools import ROOT, honesty
+
+README = ROOT / "README.md"
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("examples/*/README.md"),
+        ROOT / "k8s" / "README.md",
+        ROOT / "prometheus" / "runbooks.md",
+    )
+)
+MAX_README_LINES = 130
+MAX_DIAGRAM_COLUMNS = 100
+MAX_IMAGE_BYTES = 300_000
+
+# The repository's own pages on its forge, relative to a file of its main branch.
+FORGE = "../../actions/"
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+COMMAND = re.compile(r"\./task ([a-z0-9][a-z0-9:-]*)")
+
+every_document = pytest.mark.parametrize("name", DOCUMENTS)
+
+
+def read(name: str) -> str:
+    """Return a document."""
+    return (ROOT / name).read_text("utf-8")
+
+
+def blocks(name: str, *languages: str) -> Iterator[str]:
+    """Yield the code blocks of a document in one of some languages."""
+    return (text for language, text in FENCE.findall(read(name)) if language in languages)
+
+
+def prose(name: str) -> str:
+    """Return a document without its code blocks."""
+    return FENCE.sub("", read(name))
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors that a forge gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(name: str) -> Iterator[str]:
+    """Yield the links of a document that lead nowhere in this repository."""
+    for link in LINK.findall(prose(name)):
+        target = urlsplit(link)
+        if target.scheme or link.startswith(FORGE):
+            continue
+        path = (ROOT / name).parent / target.path if target.path else ROOT / name
+        if not path.exists() or (target.fragment and target.fragment not in anchors(path)):
+            yield link
+
+
+def test_the_readme_is_short() -> None:
+    """Whoever reads all of it needs minutes; the rest is in docs/."""
+    assert len(read("README.md").splitlines()) <= MAX_README_LINES
+
+
+@every_document
+def test_every_relative_link_leads_somewhere(name: str) -> None:
+    """File and anchor exist."""
+    assert [*broken(name)] == []
+
+
+def test_a_broken_link_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file and a missing anchor are reported, other addresses are not."""
+    text = (
+        "[a](no.md) [b](LICENSE) [c](#here) [d](#there) [e](https://x.org/y) [f](../../actions/z)"
+    )
+    monkeypatch.setattr("tests.contract.test_docs.read", lambda _: f"# Here\n\n{text}\n")
+    monkeypatch.setattr(Path, "read_text", lambda *_: "# Here\n")
+
+    assert [*broken("README.md")] == ["no.md", "#there"]
+
+
+@every_document
+def test_text_diagrams_fit_a_page(name: str) -> None:
+    """No block without a language, and no mermaid source, is wider than 100 columns."""
+    wide = [
+        line
+        for block in blocks(name, "", "text", "mermaid")
+        for line in block.splitlines()
+        if len(line) > MAX_DIAGRAM_COLUMNS
+    ]
+
+    assert wide == []
+
+
+@every_document
+def test_every_command_is_a_task(name: str) -> None:
+    """Whoever types what a document says gets no "task does not exist"."""
+    tasks: dict[str, Any] = yaml.safe_load(read("Taskfile.yml"))["tasks"]
+    public = {task for task, content in tasks.items() if not content.get("internal")}
+
+    unknown = {
+        command
+        for command in COMMAND.findall(read(name))
+        if not any(fnmatch(command, task) for task in public)
+    }
+
+    assert unknown == set()
+
+
+@every_document
+def test_every_path_in_code_font_exists(name: str) -> None:
+    """Paths that begin with a directory of this repository are there, as files or patterns."""
+    directories = "bench|docs|examples|grafana|k8s|native|prometheus|services|tests|tools"
+    paths = re.findall(rf"`((?:{directories})/[\w./*-]*)`", prose(name))
+
+    assert [path for path in paths if not [*ROOT.glob(path.rstrip("/"))]] == []
+
+
+def test_images_load_fast() -> None:
+    """Each is smaller than 300 kB, and some document shows it."""
+    images = sorted((ROOT / "docs" / "images").iterdir())
+    shown = "".join(map(read, DOCUMENTS))
+
+    assert images
+    assert all(image.stat().st_size < MAX_IMAGE_BYTES for image in images)
+    assert [image.name for image in images if f"images/{image.name}" not in shown] == []
+
+
+def test_the_readme_links_every_alert_to_its_runbook() -> None:
+    """A new alert is announced where people read first."""
+    rules = "\n".join(path.read_text("utf-8") for path in sorted(RULES.glob("*.yml")))
+    alerts = set(re.findall(r"- alert: (\w+)", rules))
+    linked = set(re.findall(r"\[(\w+)\]\(prometheus/runbooks\.md#\w+\)", read("README.md")))
+
+    assert alerts
+    assert linked == alerts
+
+
+def test_the_readme_s_model_becomes_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code runs as it stands, given an estimator and two data frames."""
+    (code,) = blocks("README.md", "python")
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(random.normal(size=(400, 3)), columns=["area", "rooms", "price"])
+    rows["price"] = 100 + 10 * rows["area"] + random.normal(size=400)
+    monkeypatch.chdir(tmp_path)
+
+    exec(code, {"estimator": LinearRegression(), "train": rows[:300], "held_out": rows[300:]})  # noqa: S102 our own README
+
+    bundle = load_bundle(tmp_path / "var" / "my-model")
+    assert bundle.manifest.name == "house-prices"
+    assert [feature.name for feature in bundle.manifest.features] == ["area", "rooms"]
+
+
+def test_the_readme_s_figures_are_measured() -> None:
+    """Each figure of the README stands in a generated table, or in the log of a live run."""
+    measured = read("docs/performance.md") + read("docs/drift.md")
+    figures = re.findall(r"\d[\d,.]*\d(?= (?:%|times|predictions|ms|mixed))|\d½", read("README.md"))
+
+    assert len(figures) >= 6
+    assert [figure for figure in figures if figure not in measured] == []
+
+
+def test_the_conclusion_on_drift_quotes_its_tables() -> None:
+    """Every percentage of the text above the tables is a cell of them."""
+    text = read("docs/drift.md")
+    section = text.partition("## How often the verdict is wrong")[2].partition(honesty.START)[0]
+    cells = set(re.findall(r"\| ([\d.]+)(?= \|)", text.partition(honesty.START)[2]))
+    quoted = re.findall(r"([\d.]+) %", section.replace("\n", " ").partition("5 % level.")[2])
+
+    assert len(quoted) > 20
+    assert {*quoted} <= cells

@@ -1,0 +1,132 @@
+"""docs/metrics.md lists what the services export: no more, no less."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from publisher.metrics import Metrics
+from publisher.spool import Spool
+from tests.support.locust import locust
+from tests.support.model import running_model
+from tests.support.wait import eventually
+from tools import ROOT
+
+PAGE = ROOT / "docs" / "metrics.md"
+
+# What every model_* family carries; the page says so once.
+MODEL_LABELS = {"model", "version"}
+# Labels of a sample within its family, not of the family.
+SAMPLE_LABELS = {"le", "quantile"}
+
+
+class Family(NamedTuple):
+    """A metric family as a table row describes it."""
+
+    name: str
+    type: str
+    labels: frozenset[str]
+
+
+def documented(job: str) -> list[Family]:
+    """Return the families of the page whose names begin with one of the job's prefixes."""
+    prefixes = {"model": ("model_", "http_")}.get(job, (f"{job}_",))
+    return [each for each in rows(PAGE.read_text("utf-8")) if each.name.startswith(prefixes)]
+
+
+def rows(page: str) -> Iterator[Family]:
+    """Yield the table rows of four columns that start with a family's name."""
+    for cells in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \| [^|]+ \|$", page, re.MULTILINE):
+        name, type_, labels = cells
+        own = set(re.findall(r"`(\w+)`", labels))
+        yield Family(
+            name, type_, frozenset(own | (MODEL_LABELS if name[:6] == "model_" else set()))
+        )
+
+
+def exported(text: str) -> list[Family]:
+    """Return the families of a metrics page; without the times at which counters were created."""
+    families = [
+        Family(
+            f"{family.name}_total" if family.type == "counter" else family.name,
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels)
+            - SAMPLE_LABELS,
+        )
+        for family in text_string_to_metric_families(text)
+    ]
+    return [family for family in families if not family.name.endswith("_created")]
+
+
+@pytest.fixture(name="model_page", scope="module")
+def _model_page(wine_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the metrics of a running service that spools."""
+    directory = tmp_path_factory.mktemp("model")
+    with running_model(wine_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")) as model:
+        return httpx.get(model.metrics_url).raise_for_status().text
+
+
+@pytest.fixture(name="locust_page", scope="module")
+def _locust_page(wine_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the metrics of a running locust that sends nothing."""
+    log = tmp_path_factory.mktemp("locust") / "log"
+    settings = {"host": "http://127.0.0.1:9", "headless": True, "users": 0, "bundle": wine_bundle}
+    with locust(log, **settings) as client:
+
+        def page() -> str:
+            assert client.process.poll() is None, log.read_text()
+            answer = httpx.get(f"http://127.0.0.1:{client.metrics_port}/metrics")
+            return answer.raise_for_status().text
+
+        return eventually(page, "locust exports its metrics", timeout=60)
+
+
+@pytest.fixture(name="publisher_page", scope="module")
+def _publisher_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the metrics of a publisher with an empty spool; Fiddler's client is not needed."""
+    spool = Spool(tmp_path_factory.mktemp("spool"), keep=False)
+    return generate_latest(Metrics(spool).registry).decode()
+
+
+@pytest.mark.parametrize("job", ["model", "locust", "publisher"])
+def test_the_page_lists_exactly_what_a_job_exports(
+    job: str, request: pytest.FixtureRequest
+) -> None:
+    """Every family is there once, with its type and its labels."""
+    page: str = request.getfixturevalue(f"{job}_page")
+
+    assert sorted(documented(job)) == sorted(exported(page))
+
+
+def test_every_row_of_the_page_belongs_to_a_job() -> None:
+    """No family escapes the comparison by its name."""
+    compared = [each for job in ("model", "locust", "publisher") for each in documented(job)]
+
+    assert sorted(compared) == sorted(rows(PAGE.read_text("utf-8")))
+    assert len(compared) == PAGE.read_text("utf-8").count("\n| `") - _recorded_rows()
+
+
+def _recorded_rows() -> int:
+    """Return the rows of the last table, which lists recorded series in two columns."""
+    recorded = PAGE.read_text("utf-8").partition("## Recorded series")[2]
+    return recorded.count("\n| `")
+
+
+def _series(names: Iterable[str]) -> set[str]:
+    """Return the recorded names without their window."""
+    return {":".join(name.split(":")[:2]) for name in names}
+
+
+def test_every_recorded_series_of_the_page_is_recorded() -> None:
+    """A rule that is renamed or removed leaves the page."""
+    page = PAGE.read_text("utf-8").partition("## Recorded series")[2]
+    rules = "\n".join(path.read_text("utf-8") for path in ROOT.glob("prometheus/rules/*.yml"))
+    listed = re.findall(r"`(\w+:[\w:]+)`", page)
+
+    assert listed
+    assert _series(listed) <= _series(re.findall(r"record: (\S+)", rules))
