@@ -1,4 +1,4 @@
-"""The benchmark: this service, its ceiling, the original and its peers, side by side in one run."""
+"""The benchmark: this service, its ceiling, jeremyjordan/ml-monitoring and other model servers."""
 
 import sys
 
@@ -6,6 +6,6 @@ from tools import ROOT
 
 SERVICE = ROOT / "services" / "model"
 
-# As pyproject.toml tells pytest: the service's packages lie there.
+# The same paths as pytest's pythonpath in pyproject.toml.
 if str(SERVICE) not in sys.path:
     sys.path += [str(SERVICE), str(ROOT / "examples")]

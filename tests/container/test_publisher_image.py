@@ -171,7 +171,7 @@ def test_wrong_token_is_told_and_not_shown(image: str, spool: Path, fiddler: Fid
         eventually(lambda: value(started, "publisher_stopped", reason="denied"), "it is denied")
         said = logs(started)
 
-    assert "Fiddler denies access (401): Invalid token" in said
+    assert "Fiddler denied access (401): Invalid token" in said
     assert wrong not in said
 
 
