@@ -47,7 +47,7 @@ class Bench:
         self, server: Server, on: set[int] | None = None, row: Row | None = None
     ) -> Iterator[Running]:
         """Run a server while the block runs, by default on the server's core."""
-        log = VAR / "log" / f"{server.name}.log"
+        log = VAR / "log" / f"{server.name.replace('/', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with running(server, on or {self.cores.server}, log, row or self.rows[0]) as started:
             yield started

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import SERVICE
+from bench import PYTHONPATH, SERVICE
 from bench.bench import Bench
 from bench.servers import Server
-from tools import ROOT
 
 MONITORED = "this service, fully monitored"
 ROUTED = "this service, through FastAPI's route"
@@ -94,7 +93,7 @@ def _gunicorn(name: str, bench: Bench, *arguments: str) -> Server:
         [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", *arguments],
         int(environment["MODEL_PORT"]),
         environment=environment
-        | {"PYTHONPATH": f"{ROOT}:{SERVICE}", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        | {"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         cwd=SERVICE,
     )
 

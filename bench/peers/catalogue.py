@@ -10,12 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import SERVICE
+from bench import PYTHONPATH
 from bench.bench import VAR, Bench
 from bench.machine import BenchError
 from bench.servers import Row, Server
 from bundle.manifest import ESTIMATOR_FILE
-from tools import ROOT
 
 HERE = Path(__file__).parent
 JEREMYJORDAN = "jeremyjordan/ml-monitoring"
@@ -60,7 +59,7 @@ def _jeremyjordan(name: str, bench: Bench, *options: str) -> Server:
         name,
         [sys.executable, "-m", "uvicorn", "--port", str(port), *options, *application],
         port,
-        environment=_model(bench) | {"PYTHONPATH": f"{ROOT}:{SERVICE}"},
+        environment=_model(bench) | {"PYTHONPATH": PYTHONPATH},
     )
 
 

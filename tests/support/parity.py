@@ -119,7 +119,7 @@ def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterato
 
 def _tags(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
     """Require the project's version as the tag of every image that is built here."""
-    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    version = project_version(root)
     ours = [
         _default(service["image"]) for service in compose["services"].values() if "build" in service
     ]
@@ -218,6 +218,11 @@ def _dashboards(root: Path, objects: Objects) -> Iterator[str]:
     for uid in sorted({*source, *deployed}):
         if source.get(uid) != deployed.get(uid):
             yield f"dashboards: {uid} differs from its source"
+
+
+def project_version(root: Path) -> str:
+    """Return the version in pyproject.toml."""
+    return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"])
 
 
 def _yaml(path: Path) -> Json:

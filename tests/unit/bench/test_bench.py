@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -41,6 +40,7 @@ from bench.traffic import Exchange, MixedRequest, mixed
 from bench.wrk import Request, Throughput, parse
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Manifest
+from tests.support.servers import serving
 from tests.support.spool import lines
 from wine_quality.data import TARGET, rows
 
@@ -176,13 +176,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(name="url")
 def _url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}/predict"
-        server.shutdown()
-        thread.join()
 
 
 def test_the_open_loop_sends_every_due_request(url: str) -> None:
