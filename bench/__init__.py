@@ -1,11 +1,13 @@
-"""The benchmark: this service, its ceiling, the original and its peers, side by side in one run."""
+"""The benchmark: this service, its ceiling, jeremyjordan/ml-monitoring and other model servers."""
 
 import sys
 
 from tools import ROOT
 
 SERVICE = ROOT / "services" / "model"
+# The packages of the service and of the example, as in pytest's pythonpath in pyproject.toml.
+PACKAGES = (SERVICE, ROOT / "examples")
+# For servers that import them, and the benchmark's own applications.
+PYTHONPATH = ":".join(map(str, (ROOT, *PACKAGES)))
 
-# As pyproject.toml tells pytest: the service's packages lie there.
-if str(SERVICE) not in sys.path:
-    sys.path += [str(SERVICE), str(ROOT / "examples")]
+sys.path += [str(path) for path in PACKAGES if str(path) not in sys.path]

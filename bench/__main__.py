@@ -1,4 +1,4 @@
-"""Measure this service against its ceiling, the original and its peers: python -m bench.
+"""Benchmark this service beside its ceiling, jeremyjordan/ml-monitoring and other model servers.
 
 Groups: serving, latency, scaling, batch, overhead, monitoring, scrape, ids, spooling, publishing,
 start, exactness; or all of them.
@@ -49,9 +49,9 @@ _LIBRARIES = ("scikit-learn", "numpy", "fastapi", "uvicorn", "uvloop", "gunicorn
 
 
 def main() -> int:
-    """Measure, print Markdown; 1 where a goal is missed or something cannot be measured."""
+    """Measure and print Markdown; return 1 if a goal is missed or a group cannot be measured."""
     arguments = _arguments()
-    # Or the servers under measurement would outlive this process.
+    # By default SIGTERM would end this process without stopping the servers.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sections = _measure(arguments)
     text = markdown(sections, _head())
@@ -74,7 +74,7 @@ def _measure(arguments: argparse.Namespace) -> list[Section]:
 
 
 def _section(name: str, bench: Bench) -> Section:
-    """Return what a group has measured, or that it has not, and why: others' figures remain."""
+    """Return a group's results; an error becomes a missed goal, so that other groups still run."""
     try:
         return _GROUPS[name](bench)
     except BenchError as error:
@@ -88,8 +88,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "groups", nargs="*", choices=[*_GROUPS, "all"], default="all", metavar="GROUP"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement (default 5)")
-    parser.add_argument("--seconds", type=int, default=3, help="that a round takes (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per measurement (default 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds per round (default 3)")
     parser.add_argument(
         "--write",
         type=_document,

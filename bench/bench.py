@@ -1,4 +1,4 @@
-"""What every group measures with: cores, rounds, rows, and the bundles."""
+"""What all groups share: cores, ports, rounds, rows and bundles."""
 
 import json
 import shutil
@@ -9,22 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import Cores, cores
+from bench.ports import Ports
 from bench.servers import Row, Running, Server, running
 from bench.wrk import Request
 from bundle.manifest import MANIFEST_FILE, TREES_FILE
 from tools import ROOT
 from wine_quality.data import TARGET, rows, split
 
-# What the benchmark keeps from run to run: the peers' environments, and logs.
+# Files kept between runs: the peers' environments, and logs.
 VAR = ROOT / "var" / "bench"
 ROWS = 64
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One run: which cores, how many rounds of how many seconds, and where its files lie."""
+    """One run: its cores, ports, number of rounds, seconds per round, directory and rows."""
 
     cores: Cores
+    ports: Ports
     rounds: int
     seconds: int
     directory: Path
@@ -37,41 +39,41 @@ class Bench:
 
     @property
     def plain_bundle(self) -> Path:
-        """The same without its compiled form."""
+        """The example's bundle without its compiled form."""
         return self.directory / "plain"
 
     @contextmanager
     def running(
         self, server: Server, on: set[int] | None = None, row: Row | None = None
     ) -> Iterator[Running]:
-        """Start a server, on its core unless told otherwise; stop it at the end of the block."""
-        log = VAR / "log" / f"{server.name}.log"
+        """Run a server while the block runs, by default on the server's core."""
+        log = VAR / "log" / f"{server.name.replace('/', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with running(server, on or {self.cores.server}, log, row or self.rows[0]) as started:
             yield started
 
     def request(self, server: Server) -> Request:
-        """Return the request of one row, another one each time."""
+        """Return the request of a server, for each of the rows in turn."""
         return server.request(self.rows)
 
 
 @contextmanager
 def prepared(rounds: int, seconds: int) -> Iterator[Bench]:
-    """Train the example for one run."""
-    from wine_quality.train import train  # noqa: PLC0415 pandas, for those who need it
+    """Train the example's model for one run."""
+    from wine_quality.train import train  # noqa: PLC0415 it imports pandas
 
     held_out = split(rows("red"))[1]
     inputs = tuple({n: v for n, v in row.items() if n != TARGET} for row in held_out[:ROWS])
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 the tmpfs
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory:
-        bench = Bench(cores(), rounds, seconds, Path(directory), inputs)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory, Ports() as ports:
+        bench = Bench(cores(), ports, rounds, seconds, Path(directory), inputs)
         train(bench.bundle)
         _without_trees(bench.bundle, bench.plain_bundle)
         yield bench
 
 
 def _without_trees(compiled: Path, plain: Path) -> None:
-    """Copy a bundle, all but its compiled form."""
+    """Copy a bundle without its compiled form."""
     shutil.copytree(compiled, plain)
     manifest = json.loads((plain / MANIFEST_FILE).read_text("utf-8"))
     del manifest["files"][TREES_FILE]

@@ -1,4 +1,4 @@
-"""Time of one call, without a server."""
+"""Processor time of a function call, without a server."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from statistics import median
 
 
 def microseconds(call: Callable[[], object], rounds: int, seconds: float = 0.2) -> float:
-    """Return µs of processor time a call, the median of some rounds."""
+    """Return the processor time per call in µs, the median over the rounds."""
     calls = _calls_in(call, seconds)
     return median(_timed(call, calls) / calls for _ in range(rounds)) * 1e6
 

@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, and which of its cores do what."""
+"""The machine on which the benchmark runs: its cores, its load and its processes."""
 
 import os
 import platform
@@ -11,19 +11,19 @@ from pathlib import Path
 
 
 class BenchError(Exception):
-    """The benchmark cannot run; the message is one line and says what is missing."""
+    """Something cannot be measured; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """One core for whatever serves, another for whatever asks."""
+    """One core for the server and one for the load generator."""
 
     server: int
     loader: int
 
     @property
     def both(self) -> set[int]:
-        """Both of them."""
+        """Both cores."""
         return {self.server, self.loader}
 
 
@@ -31,19 +31,19 @@ def cores() -> Cores:
     """Return two cores that this process may use. Raises BenchError."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:  # noqa: PLR2004
-        raise BenchError("two cores are needed: one serves, the other one asks")
+        raise BenchError("two cores are needed: one for the server, one for the load generator")
     return Cores(*usable[:2])
 
 
 def require_wrk() -> None:
-    """Raise BenchError where wrk is missing."""
+    """Raise BenchError if wrk is not installed."""
     if shutil.which("wrk") is None:
         raise BenchError("wrk is not on PATH: install it (Debian: apt install wrk)")
 
 
 @contextmanager
 def pinned(to: set[int]) -> Iterator[None]:
-    """Keep this process, and what it starts in the block, on some cores."""
+    """Pin this process, and processes that it starts in the block, to some cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, to)
     try:
@@ -59,7 +59,7 @@ def describe() -> str:
 
 
 def load() -> float:
-    """Return how many processes wanted a core in the last minute, on average."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 
@@ -73,20 +73,20 @@ def _processor() -> str:
 
 
 def proportional_set_size(pid: int) -> int:
-    """Return a process's memory in bytes, what it shares with others divided among them."""
+    """Return a process's proportional set size in bytes."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
-    raise BenchError(f"the kernel does not tell the memory of process {pid}")
+    raise BenchError(f"the kernel does not report the memory of process {pid}")
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started and that live."""
+    """Return the pids of a process's running children."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
 
 
 def processor_seconds(pid: int) -> float:
-    """Return how long a process has had a core, in whole ticks of 10 ms."""
+    """Return a process's processor time in seconds, with a resolution of 10 ms."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""The service under measurement, in its variants."""
+"""The variants of this service that are measured."""
 
 import sys
 import tempfile
@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import SERVICE
+from bench import PYTHONPATH, SERVICE
 from bench.bench import Bench
 from bench.servers import Server
-from tools import ROOT
-from tools.stack.ports import free_port
 
 MONITORED = "this service, fully monitored"
+ROUTED = "this service, through FastAPI's route"
 PLAIN = "this service, estimator not compiled"
 UNMONITORED = "this service, monitoring off"
 SPOOLING = "this service, every prediction spooled"
@@ -20,25 +19,29 @@ CEILING = "raw ASGI constant, same worker"
 
 
 def monitored(bench: Bench, workers: int = 1) -> Server:
-    """Return the service as it is started everywhere."""
+    """Return the service with its default settings."""
     return _entrypoint(MONITORED, bench, bench.bundle, workers)
 
 
+def routed(bench: Bench) -> Server:
+    """Return the service with its fast path closed, so that FastAPI handles each prediction."""
+    return _with(_entrypoint(ROUTED, bench, bench.bundle), MODEL_FAST_PATH="false")
+
+
 def plain(bench: Bench) -> Server:
-    """Return the service with an estimator that it cannot compile."""
+    """Return the service with an estimator that is not compiled."""
     return _entrypoint(PLAIN, bench, bench.plain_bundle)
 
 
 def of_bundle(bench: Bench, bundle: Path, workers: int = 1) -> Server:
-    """Return the service with another model."""
+    """Return the service with another bundle."""
     name = f"this service, {bundle.name}"
     return _entrypoint(name, bench, bundle, workers)
 
 
 def spooling(bench: Bench, spool: Path) -> Server:
-    """Return the service as it is started where there is a Fiddler."""
-    server = _entrypoint(SPOOLING, bench, bench.bundle)
-    return replace(server, environment={**server.environment, "MODEL_SPOOL_DIR": str(spool)})
+    """Return the service with a spool for Fiddler."""
+    return _with(_entrypoint(SPOOLING, bench, bench.bundle), MODEL_SPOOL_DIR=str(spool))
 
 
 def unmonitored(bench: Bench) -> Server:
@@ -47,18 +50,18 @@ def unmonitored(bench: Bench) -> Server:
 
 
 def ceiling(bench: Bench) -> Server:
-    """Return an application that does nothing, in the same server."""
+    """Return an application that answers a constant, in the same server and worker."""
     constant = "bench.apps.constant"
     return _gunicorn(CEILING, bench, "--worker-class", f"{constant}.Worker", f"{constant}:app")
 
 
 def metrics_url(server: Server) -> str:
-    """Return where the service tells its metrics."""
+    """Return the URL of the service's metrics."""
     return f"http://127.0.0.1:{server.environment['MODEL_METRICS_PORT']}/metrics"
 
 
 def metrics_directory(server: Server) -> Path:
-    """Return where its workers' metric files lie."""
+    """Return the directory of the workers' metric files."""
     return Path(server.environment["PROMETHEUS_MULTIPROC_DIR"])
 
 
@@ -74,8 +77,12 @@ def _entrypoint(name: str, bench: Bench, bundle: Path, workers: int = 1) -> Serv
     )
 
 
+def _with(server: Server, **settings: str) -> Server:
+    return replace(server, environment={**server.environment, **settings})
+
+
 def _first_number(answer: Any) -> float:  # noqa: ANN401 any JSON
-    """Return the prediction, whatever the target is called."""
+    """Return the prediction, whatever the target's name."""
     return float(next(iter(answer.values())))
 
 
@@ -86,7 +93,7 @@ def _gunicorn(name: str, bench: Bench, *arguments: str) -> Server:
         [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", *arguments],
         int(environment["MODEL_PORT"]),
         environment=environment
-        | {"PYTHONPATH": f"{ROOT}:{SERVICE}", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        | {"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         cwd=SERVICE,
     )
 
@@ -94,8 +101,8 @@ def _gunicorn(name: str, bench: Bench, *arguments: str) -> Server:
 def _environment(bench: Bench, bundle: Path, workers: int) -> dict[str, str]:
     return {
         "MODEL_BUNDLE": str(bundle),
-        "MODEL_PORT": str(free_port()),
-        "MODEL_METRICS_PORT": str(free_port()),
+        "MODEL_PORT": str(bench.ports.reserve()),
+        "MODEL_METRICS_PORT": str(bench.ports.reserve()),
         "MODEL_WORKERS": str(workers),
         "MODEL_PREDICTION_KEYS": "only-for-the-benchmark-" + "0" * 20,
         "PROMETHEUS_MULTIPROC_DIR": tempfile.mkdtemp(prefix="metrics-", dir=bench.directory),

@@ -1,4 +1,4 @@
-"""The real publisher as a process, Fiddlers to send to, and a spool that waits for it."""
+"""The publisher as a process, and spools filled for it."""
 
 import os
 import signal
@@ -17,30 +17,29 @@ from urllib.request import urlopen
 from bench.bench import VAR, Bench
 from bench.machine import BenchError, pinned
 from bench.reference import parse
-from bench.servers import Row
+from bench.servers import Row, last_line
 from bundle.manifest import Manifest
 from serving.events import Label, Prediction
 from serving.prediction_id import Signer
 from serving.spool import Limits, Outcome, Spool
 from tools import ROOT
 from tools.fiddler_stand_in import publisher_settings
-from tools.stack.ports import free_port
 
-# As many as a busy worker writes together; half of them get their label.
-_TOGETHER = 16
+# Predictions that a busy worker spools in one write; every other one gets a label.
+_BATCH = 16
 _LIMITS = Limits(max_bytes=2 * 10**9, segment_bytes=16 * 10**6, segment_seconds=3600.0)
-_PATIENCE = 120.0
+_TIMEOUT_SECONDS = 120.0
 _POLL = 0.01
 
 
 def require_client() -> None:
-    """Raise BenchError where Fiddler's client is missing."""
+    """Raise BenchError if Fiddler's client is not installed."""
     if find_spec("fiddler") is None:
         raise BenchError("fiddler-client is not installed: run ./task deps:publisher")
 
 
 class Publisher:
-    """The real publisher, in a process of its own."""
+    """A publisher process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", metrics_url: str, log: Path) -> None:
         self._process = process
@@ -49,12 +48,12 @@ class Publisher:
         self.pid = process.pid
 
     def total(self, name: str) -> float:
-        """Return the sum of a metric's series. Raises OSError."""
+        """Return the sum of a metric's series. Raises OSError if it cannot be scraped."""
         return sum_of(self._metrics_url, name)
 
     def until(self, check: Callable[[], object], what: str) -> None:
-        """Wait until something is so; an OSError says that it is not yet. Raises BenchError."""
-        deadline = time.monotonic() + _PATIENCE
+        """Wait until `check` is true; an OSError counts as false. Raises BenchError."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 if check():
@@ -62,28 +61,27 @@ class Publisher:
             except OSError:
                 pass
             time.sleep(_POLL)
-        last = self._log.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["no word"]
-        raise BenchError(f"the publisher, before {what}: {last[0]}")
+        raise BenchError(f"the publisher failed before {what}: {last_line(self._log)}")
 
-    def sleep(self) -> None:
-        """Stop it; its pauses run on meanwhile."""
+    def suspend(self) -> None:
+        """Suspend the process; the time of its pauses passes meanwhile."""
         self._process.send_signal(signal.SIGSTOP)
 
     @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Let it run while the block does."""
+    def resumed(self) -> Iterator[None]:
+        """Let the process run while the block runs."""
         self._process.send_signal(signal.SIGCONT)
         try:
             yield
         finally:
-            self.sleep()
+            self.suspend()
 
 
 @contextmanager
 def publishing(bench: Bench, spool: Path, url: str, **settings: str) -> Iterator[Publisher]:
-    """Run a publisher with the settings it comes with, on the core of the services."""
-    port = free_port()
-    given = publisher_settings(url, spool, port)
+    """Run a publisher with its default settings on the server's core."""
+    port = bench.ports.reserve()
+    defaults = publisher_settings(url, spool, port)
     log = VAR / "log" / "publisher.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output, pinned({bench.cores.server}):
@@ -93,28 +91,28 @@ def publishing(bench: Bench, spool: Path, url: str, **settings: str) -> Iterator
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT / "services" / "publisher",
-            env=_environment() | given | settings,
+            env=_environment() | defaults | settings,
         )
     try:
         yield Publisher(process, f"http://127.0.0.1:{port}/metrics", log)
     finally:
-        # What it has not noted, it would only send again; and a stopped one would not hear a word.
+        # SIGKILL, since a suspended process does not handle SIGTERM. Nothing is lost.
         process.kill()
         process.wait()
 
 
 @contextmanager
-def refusing() -> Iterator[str]:
-    """Return the address of a Fiddler that refuses connections; nobody else can listen there."""
+def unreachable_fiddler() -> Iterator[str]:
+    """Return the URL of a Fiddler that refuses connections: a bound socket that never listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def fill(directory: Path, manifest: Manifest, rows: Sequence[Row], predictions: int) -> None:
-    """Spool predictions as a worker does, and behind each two of them a label. Raises BenchError.
+    """Spool predictions as a worker does, and a label for every other one. Raises BenchError.
 
-    Labels lie between predictions, so that the publisher has to look through all of it twice.
+    Labels lie between predictions, so that both of the publisher's cursors read the whole spool.
     """
     directory.mkdir()
     signer = Signer([b"k" * 32], manifest.name, manifest.version)
@@ -123,23 +121,23 @@ def fill(directory: Path, manifest: Manifest, rows: Sequence[Row], predictions: 
     now = time.time()
     values = islice(cycle([*row.values()] for row in rows), predictions)
     events = [Prediction(signer.sign(5.5, now), now, each, 5.5) for each in values]
-    for start in range(0, predictions, _TOGETHER):
-        batch = events[start : start + _TOGETHER]
+    for start in range(0, predictions, _BATCH):
+        batch = events[start : start + _BATCH]
         spool.append(batch)
         spool.append([Label(each.prediction_id, now, manifest.version, 6.0) for each in batch[::2]])
     spool.close()
     if counts["failed"] or counts["dropped"]:
-        raise BenchError(f"a spool in {directory.parent} could not be filled")
+        raise BenchError(f"could not fill a spool in {directory.parent}")
 
 
 def sum_of(page: str, name: str, **labels: str) -> float:
-    """Return the sum of a metric's series that have these labels. Raises OSError."""
+    """Return the sum of a metric's series with these labels. Raises OSError."""
     with urlopen(page, timeout=10) as answer:  # noqa: S310 of 127.0.0.1
         samples = parse(answer.read().decode())
     return sum(
         value
-        for (found, having), value in samples.items()
-        if found == name and labels.items() <= dict(having).items()
+        for (series, series_labels), value in samples.items()
+        if series == name and labels.items() <= dict(series_labels).items()
     )
 
 

@@ -1,4 +1,4 @@
-"""The metrics as they must be: counted slowly, one value at a time, from requests and answers."""
+"""The expected metrics, counted from requests and responses one value at a time."""
 
 import json
 from collections import Counter, defaultdict
@@ -8,14 +8,14 @@ from math import fsum, isclose
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.servers import Row
-from bench.traffic import Answered
+from bench.traffic import Exchange
 from bundle.manifest import PREDICTION, Manifest, Reference
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 Samples = Mapping[Series, float]
 
 _ACCEPTED = 200
-# Sums of many float64 depend on their order, in the last digits; everything else is exact.
+# The last digits of a float64 sum depend on the order of its terms; everything else is exact.
 _SUMS = ("model_feature_zscore_sum_total", "model_feature_zscore_squared_sum_total")
 _VALUE_SUM = "model_prediction_value_sum"
 _RELATIVE_ERROR = 1e-12
@@ -30,8 +30,8 @@ def parse(text: str) -> dict[Series, float]:
     }
 
 
-def expected(manifest: Manifest, answers: Iterable[Answered]) -> dict[Series, float]:
-    """Return every series that is not a time, and that these answers have moved."""
+def expected(manifest: Manifest, answers: Iterable[Exchange]) -> dict[Series, float]:
+    """Return every series that these responses have changed, except those of durations."""
     count = _Count(manifest)
     for each in answers:
         count.add(each)
@@ -39,25 +39,25 @@ def expected(manifest: Manifest, answers: Iterable[Answered]) -> dict[Series, fl
 
 
 def growth(after: Samples, before: Samples) -> dict[Series, float]:
-    """Return by how much each series has grown."""
+    """Return the increase of each series."""
     return {series: value - before.get(series, 0.0) for series, value in after.items()}
 
 
 def differences(found: Samples, wanted: Samples) -> list[str]:
-    """Say where what was found is not what must be; a series that nothing moved must be 0."""
+    """Describe each series whose value is wrong; a series missing in `wanted` must be 0."""
     counted = {name for name, _ in wanted}
     wrong = []
     for series in {*wanted, *(each for each in found if each[0] in counted)}:
-        is_, must_be = found.get(series), wanted.get(series, 0.0)
-        if is_ is None or not _same(series[0], is_, must_be):
-            wrong.append(f"{series[0]}{sorted(series[1])}: {is_}, not {must_be}")
+        actual, correct = found.get(series), wanted.get(series, 0.0)
+        if actual is None or not _equal(series[0], actual, correct):
+            wrong.append(f"{series[0]}{sorted(series[1])}: {actual}, not {correct}")
     return sorted(wrong)
 
 
-def _same(name: str, found: float, wanted: float) -> bool:
+def _equal(name: str, actual: float, correct: float) -> bool:
     if name in (*_SUMS, _VALUE_SUM):
-        return isclose(found, wanted, rel_tol=_RELATIVE_ERROR, abs_tol=0)
-    return found == wanted
+        return isclose(actual, correct, rel_tol=_RELATIVE_ERROR, abs_tol=0)
+    return actual == correct
 
 
 class _Count:
@@ -68,8 +68,8 @@ class _Count:
         self._terms: defaultdict[Series, list[float]] = defaultdict(list)
         self._predictions: list[float] = []
 
-    def add(self, answered: Answered) -> None:
-        """Count one answer."""
+    def add(self, answered: Exchange) -> None:
+        """Count one exchange."""
         sent = answered.sent
         self._request(answered)
         for field, reason in sent.faults:
@@ -83,7 +83,7 @@ class _Count:
                 self._row({**row, PREDICTION: prediction[self._manifest.target.name]})
 
     def samples(self) -> dict[Series, float]:
-        """Return what has been counted."""
+        """Return the counted series."""
         for bound in self._value_bounds():
             series = self._series("model_prediction_value_bucket", le=str(bound))
             self._counts[series] = sum(value <= bound for value in self._predictions)
@@ -115,7 +115,7 @@ class _Count:
     def _out_of_range(self, signal: Reference, side: str) -> None:
         self._model_count("model_feature_out_of_range_total", feature=signal.name, side=side)
 
-    def _request(self, answered: Answered) -> None:
+    def _request(self, answered: Exchange) -> None:
         labels = {
             "handler": answered.sent.path,
             "method": "POST",
@@ -132,7 +132,7 @@ class _Count:
             self._counts[_series(name, labels)] += amount
 
     def _value_bounds(self) -> list[float]:
-        """Return 20 equal steps over the target's range, and infinity."""
+        """Return the bounds of 20 equal steps over the target's range, and infinity."""
         target = self._manifest.target
         low, high = target.minimum or 0.0, target.maximum or 0.0
         return [*(low + (high - low) * step / 20 for step in range(21)), float("inf")]
@@ -145,7 +145,7 @@ class _Count:
 
 
 def _series(name: str, labels: Mapping[str, str]) -> Series:
-    # As prometheus_client writes infinity.
+    # prometheus_client's spelling of infinity.
     text = {"inf": "+Inf"}
     return name, frozenset((label, text.get(value, value)) for label, value in labels.items())
 

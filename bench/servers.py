@@ -1,4 +1,4 @@
-"""Servers under measurement: started on one core, checked, and stopped."""
+"""Starts servers on given cores, waits until they predict, and stops them."""
 
 import json
 import os
@@ -25,23 +25,23 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Server:
-    """One way of serving the model: how it is started, asked, and understood."""
+    """A way of serving the model: its command, its request format and its response format."""
 
     name: str
     argv: Sequence[str]
     port: int
     path: str = "/predict"
-    # From a row to a body, and from an answer to its prediction.
+    # Maps a row to a request body, and a response to its prediction.
     body: Callable[[Row], Any] = dict
     prediction: Callable[[Any], float] = lambda answer: float(answer["quality"])
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
-    # It may work when nobody asks, and must not while others are measured.
-    restless: bool = False
+    # Whether it uses its core while idle, and so must be suspended while others are measured.
+    polls_when_idle: bool = False
 
     @property
     def url(self) -> str:
-        """Where it predicts."""
+        """The URL of predictions."""
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def request(self, rows: Sequence[Row]) -> Request:
@@ -50,39 +50,39 @@ class Server:
 
     def predict(self, row: Row) -> float:
         """Return the prediction of one row. Raises OSError."""
-        asked = HttpRequest(  # noqa: S310 of 127.0.0.1
+        request = HttpRequest(  # noqa: S310 of 127.0.0.1
             self.url, json.dumps(self.body(row)).encode(), {"Content-Type": "application/json"}
         )
-        with urlopen(asked, timeout=10) as answer:  # noqa: S310
+        with urlopen(request, timeout=10) as answer:  # noqa: S310
             return self.prediction(json.load(answer))
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers."""
+    """A server that is ready to predict."""
 
     server: Server
     pid: int
     seconds_to_ready: float
 
-    def sleep(self) -> None:
-        """Stop its processes, if it is one that polls when nobody asks."""
-        if self.server.restless:
+    def suspend(self) -> None:
+        """Suspend its processes if it uses its core while idle."""
+        if self.server.polls_when_idle:
             os.killpg(self.pid, signal.SIGSTOP)
 
     @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Let it run while the block does."""
+    def resumed(self) -> Iterator[None]:
+        """Let it run while the block runs."""
         os.killpg(self.pid, signal.SIGCONT)
         try:
             yield
         finally:
-            self.sleep()
+            self.suspend()
 
 
 @contextmanager
 def running(server: Server, on: set[int], log: Path, row: Row) -> Iterator[Running]:
-    """Start a server on some cores, and stop it. It is ready once it predicts `row`.
+    """Run a server on some cores while the block runs, from when it predicts `row`.
 
     Raises BenchError.
     """
@@ -115,14 +115,19 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path, row: Ro
             time.sleep(0.01)
         else:
             return
-    last = log.read_text("utf-8", "replace").strip().splitlines()[-1:] or ["no word"]
-    raise BenchError(f"{server.name} did not start: {last[0]}")
+    raise BenchError(f"{server.name} did not start: {last_line(log)}")
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log."""
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it logged nothing"
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the server and everything it started."""
+    """Stop the server and every process that it started."""
     process.terminate()
-    # A stopped one would not hear it.
+    # A suspended process handles SIGTERM only after SIGCONT.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGCONT)
     with suppress(subprocess.TimeoutExpired):

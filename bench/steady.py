@@ -1,8 +1,8 @@
-"""An open-loop loader: requests leave at fixed times, whether or not earlier ones are answered.
+"""An open-loop load generator: requests are sent on a fixed schedule.
 
-A latency counts from the time a request was due, so waiting for a free connection is part of it:
-a closed loop would ask a slow server less often and not notice (coordinated omission). The loop
-never sleeps: it needs a core to itself.
+A latency starts when a request is due, so it includes the wait for a free connection. A closed loop
+would send fewer requests to a slow server and hide that wait (coordinated omission). The loop polls
+without sleeping, so it needs a core to itself.
 """
 
 import gc
@@ -22,12 +22,12 @@ from bench.wrk import CONNECTIONS, Request
 from bundle.arrays import Floats
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
-# A server that needs so much longer than the schedule cannot keep up with it.
-_PATIENCE = 3.0
+# A server that takes this many times as long as the schedule cannot keep up with it.
+_MAX_SLOWDOWN = 3.0
 
 
 def steady(request: Request, rate: float, seconds: float, connections: int = CONNECTIONS) -> Floats:
-    """Return the latencies (n,) in seconds of `rate` requests a second. Raises BenchError."""
+    """Return the latencies (n,) in seconds at `rate` requests/s. Raises BenchError."""
     loader = _Loader(request, connections)
     gc.disable()
     try:
@@ -38,7 +38,7 @@ def steady(request: Request, rate: float, seconds: float, connections: int = CON
 
 
 def quantile(latencies: Sequence[Floats], share: float) -> float:
-    """Return the median over some rounds of each one's quantile, in seconds."""
+    """Return the median over the rounds of a quantile of their latencies, in seconds."""
     return float(np.median([np.quantile(each, share) for each in latencies]))
 
 
@@ -64,15 +64,17 @@ class _Loader:
             self._poll.register(each.socket, select.EPOLLIN)
 
     def run(self, rate: float, count: int) -> Floats:
-        """Return the latencies of `count` requests."""
+        """Return the latencies (n,) of `count` requests in seconds."""
         latencies: list[float] = []
         free = deque(self._connections.values())
         start = time.perf_counter()
         sent = 0
         while len(latencies) < count:
             now = time.perf_counter()
-            if now - start > _PATIENCE * count / rate + 1:
-                raise BenchError(f"{len(latencies)} of {count} answers at {rate:.0f} requests/s")
+            if now - start > _MAX_SLOWDOWN * count / rate + 1:
+                raise BenchError(
+                    f"only {len(latencies)} of {count} responses at {rate:.0f} requests/s"
+                )
             while free and sent < count and start + sent / rate <= now:
                 self._send(free.popleft(), sent, start + sent / rate)
                 sent += 1
@@ -100,7 +102,10 @@ def _message(request: Request, host: str, path: str, body: bytes) -> bytes:
 
 
 def _complete(connection: _Connection) -> bool:
-    """Read what has arrived; tell whether it is the whole answer. Raises BenchError: not a 200."""
+    """Read from a connection; return whether the response is complete.
+
+    Raises BenchError if the status is not 200.
+    """
     received = connection.received
     received += connection.socket.recv(65536)
     head, separator, body = received.partition(b"\r\n\r\n")
@@ -108,7 +113,7 @@ def _complete(connection: _Connection) -> bool:
         return False
     length = _LENGTH.search(head + b"\r\n")
     if not head.startswith(b"HTTP/1.1 200") or length is None:
-        raise BenchError(f"an answer was {bytes(head.partition(bytes([13]))[0])!r}")
+        raise BenchError(f"unexpected response: {bytes(head.partition(bytes([13]))[0])!r}")
     if len(body) < int(length[1]):
         return False
     received.clear()

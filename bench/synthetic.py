@@ -1,4 +1,4 @@
-"""A model of many made-up features, for what grows with their number."""
+"""A synthetic model with many features, to measure costs that grow with their number."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _ROWS = 1200
 
 
 def synthetic(features: int, output: Path) -> Row:
-    """Write the bundle of a linear model; return a row that it takes."""
+    """Write the bundle of a linear model; return a valid row."""
     random = np.random.default_rng(0)
     names = [f"feature_{number:03d}" for number in range(features)]
     values = random.normal(5, 2, (_ROWS, features))
@@ -24,7 +24,7 @@ def synthetic(features: int, output: Path) -> Row:
     recipe = Recipe(
         name="synthetic",
         target=Quantity(name="target", description="A sum"),
-        features=[Feature(name=name, description="Made up") for name in names],
+        features=[Feature(name=name, description="Synthetic") for name in names],
     )
     half = _ROWS // 2
     build_bundle(LinearRegression(), frame[:half], frame[half:], recipe, output)

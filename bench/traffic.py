@@ -1,4 +1,4 @@
-"""Mixed traffic, seeded, of which it is known beforehand what is refused and why."""
+"""Seeded mixed traffic with known faults."""
 
 import json
 import random
@@ -14,19 +14,19 @@ from bench.servers import Row
 
 Fault = tuple[str, str]
 
-_ONE, _MANY = "/predict", "/predict/batch"
-_MOST_ROWS = 20
-_SHARE_BATCHES, _SHARE_BAD, _SHARE_UNKNOWN = 0.1, 0.2, 0.05
-# Connections are made anew so often that every worker gets some.
+_PREDICT, _BATCH = "/predict", "/predict/batch"
+_MAX_ROWS = 20
+_SHARE_BATCHES, _SHARE_INVALID, _SHARE_UNKNOWN = 0.1, 0.2, 0.05
+# Reconnecting this often distributes the requests over all workers.
 _REQUESTS_PER_CONNECTION = 25
 _CLIENTS = 8
 
 
 @dataclass(frozen=True)
-class Sent:
-    """One request: its rows where it is to be accepted, else the faults it is to be refused for.
+class MixedRequest:
+    """A request with its rows if it is valid, else with the faults for which it is rejected.
 
-    `unknown` fields are to be ignored, and counted.
+    `unknown` is the number of undeclared fields, which the service ignores and counts.
     """
 
     path: str
@@ -37,76 +37,76 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A request and its answer."""
+class Exchange:
+    """A request and its response."""
 
-    sent: Sent
+    sent: MixedRequest
     status: int
     body: bytes
 
 
-def mixed(count: int, rows: Sequence[Row], seed: int = 0) -> Iterator[Sent]:
-    """Return requests: good rows and batches, bad values of every kind, and unknown fields."""
+def mixed(count: int, rows: Sequence[Row], seed: int = 0) -> Iterator[MixedRequest]:
+    """Yield requests with valid rows and batches, invalid values and unknown fields."""
     chance = random.Random(seed)  # noqa: S311 traffic, not a secret
     for _ in range(count):
-        many = chance.random() < _SHARE_BATCHES
-        chosen = chance.choices(rows, k=chance.randint(1, _MOST_ROWS) if many else 1)
+        batch = chance.random() < _SHARE_BATCHES
+        chosen = chance.choices(rows, k=chance.randint(1, _MAX_ROWS) if batch else 1)
         kind = chance.random()
-        if kind < _SHARE_BAD:
-            yield _bad(chance, chosen, many=many)
-        elif kind < _SHARE_BAD + _SHARE_UNKNOWN:
-            strange: dict[str, Any] = {"color": "red", "Färbung": 1}
-            yield _good(chosen, [{**row, **strange} for row in chosen], many)
+        if kind < _SHARE_INVALID:
+            yield _invalid(chance, chosen, batch=batch)
+        elif kind < _SHARE_INVALID + _SHARE_UNKNOWN:
+            undeclared: dict[str, Any] = {"color": "red", "Färbung": 1}
+            yield _valid(chosen, [{**row, **undeclared} for row in chosen], batch)
         else:
-            yield _good(chosen, chosen, many)
+            yield _valid(chosen, chosen, batch)
 
 
-def send(url: str, requests: Sequence[Sent]) -> list[Answered]:
-    """Send requests on several connections at once; return them with their answers."""
+def send(url: str, requests: Sequence[MixedRequest]) -> list[Exchange]:
+    """Send requests on several concurrent connections; return the exchanges in order."""
     size = _REQUESTS_PER_CONNECTION
     parts = [requests[start : start + size] for start in range(0, len(requests), size)]
     with ThreadPoolExecutor(_CLIENTS) as clients:
         return [*chain.from_iterable(clients.map(lambda part: _send(url, part), parts))]
 
 
-def _send(url: str, requests: Sequence[Sent]) -> list[Answered]:
+def _send(url: str, requests: Sequence[MixedRequest]) -> list[Exchange]:
     connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
     answers = []
     for each in requests:
         connection.request("POST", each.path, each.body, {"Content-Type": "application/json"})
         response = connection.getresponse()
-        answers.append(Answered(each, response.status, response.read()))
+        answers.append(Exchange(each, response.status, response.read()))
     connection.close()
     return answers
 
 
-def _good(rows: Sequence[Row], written: Sequence[Row], many: bool) -> Sent:  # noqa: FBT001
-    unknown = sum(map(len, written)) - sum(map(len, rows))
-    path, body = _written(written, many=many)
-    return Sent(path, body, rows, unknown=unknown)
+def _valid(rows: Sequence[Row], sent: Sequence[Row], batch: bool) -> MixedRequest:  # noqa: FBT001
+    unknown = sum(map(len, sent)) - sum(map(len, rows))
+    path, body = _encode(sent, batch=batch)
+    return MixedRequest(path, body, rows, unknown=unknown)
 
 
-def _bad(chance: random.Random, rows: Sequence[Row], *, many: bool) -> Sent:
-    """Return a request with one fault in its last row, or with a body that is none."""
+def _invalid(chance: random.Random, rows: Sequence[Row], *, batch: bool) -> MixedRequest:
+    """Return a request with one fault in its last row, or with an invalid body."""
     if chance.random() < 0.2:  # noqa: PLR2004
         body, reason = chance.choice([(b"{", "malformed"), (b"", "empty"), (b"[]", "type")])
-        return Sent(_MANY if many else _ONE, body, faults=[("_body", reason)])
+        return MixedRequest(_BATCH if batch else _PREDICT, body, faults=[("_body", reason)])
     name = chance.choice([*rows[-1]])
-    spoil, reason = chance.choice(_SPOILERS)
-    path, body = _written([*rows[:-1], spoil(rows[-1], name)], many=many)
-    return Sent(path, body, faults=[(name, reason)])
+    corrupt, reason = chance.choice(_CORRUPTIONS)
+    path, body = _encode([*rows[:-1], corrupt(rows[-1], name)], batch=batch)
+    return MixedRequest(path, body, faults=[(name, reason)])
 
 
-def _written(rows: Sequence[Any], *, many: bool) -> tuple[str, bytes]:
-    body = {"instances": [*rows]} if many else rows[0]
-    return _MANY if many else _ONE, json.dumps(body).encode()
+def _encode(rows: Sequence[Any], *, batch: bool) -> tuple[str, bytes]:
+    body = {"instances": [*rows]} if batch else rows[0]
+    return _BATCH if batch else _PREDICT, json.dumps(body).encode()
 
 
 def _with(value: Any) -> Callable[[Row, str], dict[str, Any]]:  # noqa: ANN401 any JSON
     return lambda row, name: {**row, name: value}
 
 
-_SPOILERS: Sequence[tuple[Callable[[Row, str], dict[str, Any]], str]] = (
+_CORRUPTIONS: Sequence[tuple[Callable[[Row, str], dict[str, Any]], str]] = (
     (lambda row, name: {key: value for key, value in row.items() if key != name}, "missing"),
     (_with(None), "missing"),
     (_with("7"), "type"),

@@ -1,4 +1,4 @@
-"""wrk as the closed-loop loader: as many requests as a server answers, on some connections."""
+"""wrk as a closed-loop load generator: the maximum throughput on a number of connections."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from bench.machine import BenchError
 
 CONNECTIONS = 16
 
-# Bodies are sent in turn. wrk calls `done` with latencies in µs and errors by kind.
+# Sends the bodies in turn. wrk calls `done` with latencies in µs and errors by kind.
 _SCRIPT = """
 local requests = {}
 local turn = 0
@@ -29,7 +29,7 @@ end
 function done(summary, latency)
   local e = summary.errors
   io.write(string.format(
-    '\\n{"requests": %%d, "microseconds": %%d, "refused": %%d, "broken": %%d, "p50": %%f}\\n',
+    '\\n{"requests": %%d, "microseconds": %%d, "rejected": %%d, "failed": %%d, "p50": %%f}\\n',
     summary.requests, summary.duration, e.status, e.connect + e.read + e.write + e.timeout,
     latency:percentile(50)))
 end
@@ -37,8 +37,8 @@ end
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What a server answered: requests a second, and the median latency in seconds."""
+class Throughput:
+    """Requests per second, and the median latency in seconds."""
 
     rate: float
     p50: float
@@ -46,28 +46,31 @@ class Answered:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: a URL, and the bodies that are sent in turn; none of them has a line feed."""
+    """A URL, and the bodies that are sent to it in turn; no body may contain a line feed."""
 
     url: str
     bodies: Sequence[bytes] = (b"",)
     method: str = "POST"
 
 
-def wrk(request: Request, seconds: int, connections: int = CONNECTIONS) -> Answered:
-    """Ask for some seconds. Raises BenchError where an answer is not 2xx or missing."""
-    with asking(request, seconds, connections) as process:
+def wrk(request: Request, seconds: int, connections: int = CONNECTIONS) -> Throughput:
+    """Send requests for some seconds. Raises BenchError unless every response is 2xx."""
+    with running_wrk(request, seconds, connections) as process:
         output, _ = process.communicate()
     return parse(output.decode())
 
 
 @contextmanager
-def asking(
+def running_wrk(
     request: Request,
     seconds: int,
     connections: int = CONNECTIONS,
     pause_ms: int = 0,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Ask while the block runs, at most for some seconds; a connection pauses before requests."""
+    """Run wrk while the block runs, at most for some seconds.
+
+    Each connection pauses for `pause_ms` before a request.
+    """
     options = ["-t", "1", "-c", str(connections), "-d", f"{seconds}s"]
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory) / "requests.lua"
@@ -80,18 +83,19 @@ def asking(
                 process.kill()
 
 
-def parse(output: str) -> Answered:
-    """Return what the script reported at the end of wrk's output. Raises BenchError."""
+def parse(output: str) -> Throughput:
+    """Return the results that the script printed at the end of wrk's output. Raises BenchError."""
     try:
         found = json.loads(output.strip().splitlines()[-1])
-        refused, broken = found["refused"], found["broken"]
+        rejected, failed = found["rejected"], found["failed"]
     except (IndexError, ValueError, TypeError, KeyError):
-        raise BenchError(f"wrk said: {output.strip() or 'nothing'}") from None
-    if refused or broken or not found["requests"]:
+        raise BenchError(f"unexpected output of wrk: {output.strip() or 'none'}") from None
+    if rejected or failed or not found["requests"]:
         raise BenchError(
-            f"of {found['requests']} answers {refused} were not 2xx, and {broken} broken off"
+            f"of {found['requests']} requests, {rejected} were not answered with 2xx"
+            f" and {failed} failed"
         )
-    return Answered(found["requests"] / found["microseconds"] * 1e6, found["p50"] / 1e6)
+    return Throughput(found["requests"] / found["microseconds"] * 1e6, found["p50"] / 1e6)
 
 
 def _script(request: Request, bodies: Path, pause_ms: int) -> str:

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Start Grafana ("$@", or the image's /run.sh) with an administrator's password that has no default:
-# the given one (GF_SECURITY_ADMIN_PASSWORD, or a file named by GF_SECURITY_ADMIN_PASSWORD__FILE)
-# wins, else one is made on the first start and kept in $GF_PATHS_DATA/admin-password.
-# Grafana itself takes any of them only while its database is new.
+# Start Grafana ("$@", or the image's /run.sh) without a default administrator password. It is
+# GF_SECURITY_ADMIN_PASSWORD or the content of the file GF_SECURITY_ADMIN_PASSWORD__FILE; otherwise
+# one is generated on the first start and stored in $GF_PATHS_DATA/admin-password.
+# Grafana applies the password only when it creates its database.
 set -eu
 
 if [ -n "${GF_SECURITY_ADMIN_PASSWORD:-}" ]; then
@@ -13,7 +13,7 @@ else
     file=${GF_PATHS_DATA:?must be set}/admin-password
     if [ ! -s "$file" ]; then
       mkdir -p "$GF_PATHS_DATA"
-      # 24 random bytes make 32 characters; renamed into place, so never half written.
+      # 24 random bytes give 32 characters; the file is renamed into place, so it is never partial.
       (umask 077 && head -c 24 /dev/urandom | base64 | tr '+/' '-_' >"$file.new")
       mv "$file.new" "$file"
     fi
@@ -21,8 +21,8 @@ else
     echo "grafana: cannot read GF_SECURITY_ADMIN_PASSWORD__FILE=$file" >&2
     exit 1
   fi
-  # Grafana reads the file itself, in the image and without it (only /run.sh knows …__FILE), and
-  # the password stays out of the environment.
+  # $__file makes Grafana itself read the file, so the password stays out of the environment. It
+  # works outside the image too, whereas only the image's /run.sh supports …__FILE.
   unset GF_SECURITY_ADMIN_PASSWORD__FILE
   export GF_SECURITY_ADMIN_PASSWORD="\$__file{$file}"
 fi

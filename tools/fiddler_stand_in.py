@@ -1,8 +1,8 @@
-"""A stand-in for Fiddler: the part of its REST API that the publisher needs, with faults on demand.
+"""A stand-in for Fiddler: the part of its REST API that the publisher uses, with fault injection.
 
-Written from the documented surface: envelopes `{"data": …}` and `{"error": …}`, bearer tokens,
-projects, models, events (POST new ones, PATCH updates), file uploads and jobs. What it stores is
-what a test asks about. `python -m tools.fiddler_stand_in PORT` runs it alone.
+Written from Fiddler's documented API: envelopes `{"data": …}` and `{"error": …}`, bearer tokens,
+projects, models, events (POST creates, PATCH updates), file uploads and jobs. Tests inspect its
+store. `python -m tools.fiddler_stand_in PORT` runs it alone.
 """
 
 import json
@@ -27,31 +27,31 @@ ORGANISATION = "tests"
 ORGANISATION_ID = str(uuid.UUID(int=1))
 NOBODY = str(uuid.UUID(int=2))
 NOW = "2026-11-22T16:50:57.705784+00:00"
-# A stalled request ends by itself, should a test forget to release it.
+# Seconds after which a stalled request ends even if no test releases it.
 _LONGEST_STALL = 60.0
 
-What = Literal["answer", "html", "stall", "stall_after", "cut", "cut_after"]
+FaultKind = Literal["answer", "html", "stall", "stall_after", "cut", "cut_after"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with a request: before its effect, or (`…_after`) when it has had it."""
+    """A fault injected into a request: before it takes effect, or (`…_after`) afterwards."""
 
-    what: What
+    kind: FaultKind
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Choose = Callable[[str, str], Fault | None]
-"""Given method and path of a request, the fault it meets."""
+FaultPolicy = Callable[[str, str], Fault | None]
+"""Returns the fault of a request, given its method and path."""
 
 
-def never(_: str, __: str) -> None:
-    """Have no fault."""
+def no_fault(_: str, __: str) -> None:
+    """Inject no fault."""
 
 
-def times(count: int, fault: Fault, path: str = "/v3/events") -> Choose:
-    """Have a fault for the first `count` requests to a path."""
+def first_requests(count: int, fault: Fault, path: str = "/v3/events") -> FaultPolicy:
+    """Inject a fault into the first `count` requests to a path."""
     left = [count]
 
     def choose(_: str, asked: str) -> Fault | None:
@@ -63,8 +63,8 @@ def times(count: int, fault: Fault, path: str = "/v3/events") -> Choose:
     return choose
 
 
-class RefusedRequest(Exception):  # noqa: N818
-    """An answer in Fiddler's error envelope."""
+class RejectedRequest(Exception):  # noqa: N818
+    """A response in Fiddler's error envelope."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class RefusedRequest(Exception):  # noqa: N818
 
 @dataclass
 class Store:
-    """All that has arrived."""
+    """Everything that the stand-in has received."""
 
     version: str = "25.20.0"
     organisation: str = ORGANISATION
@@ -84,28 +84,28 @@ class Store:
     files: dict[str, bytes] = field(default_factory=dict)
     datasets: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     counts: Counter[str] = field(default_factory=Counter)
-    """accepted, duplicates, updates, orphans (updates of events that are not there), requests."""
+    """accepted, duplicates, updates, orphans (updates of unknown events), requests."""
 
     def all_events(self) -> dict[str, Json]:
-        """Return every event by its id, whatever its model."""
+        """Return the events of all models by id."""
         return {key: event for events in self.events.values() for key, event in events.items()}
 
-    def get(self, kind: str, key: str, rules: Json) -> Json:
-        """Answer GET /v3/<kind>[/<key>], where `rules` are the fields of a filter."""
+    def get(self, kind: str, key: str, filters: Json) -> Json:
+        """Answer GET /v3/<kind>[/<key>]; `filters` maps fields to the values they must have."""
         match kind, key:
             case "server-info", _:
                 return self._server_info()
             case "version-compatibility", _ if self.compatible:
                 return {}
             case "version-compatibility", _:
-                raise RefusedRequest(400, "You are using an old fiddler-client. Please upgrade")
+                raise RejectedRequest(400, "You are using an old fiddler-client. Please upgrade")
             case "environments", _:
-                return _page(self._datasets(**rules))
+                return _page(self._datasets(**filters))
             case "jobs", _:
                 state = {"status": "SUCCESS", "progress": 100.0, "info": {}}
                 return {"id": key, "name": "Publish", **state}
         return self._get_resource(
-            {"projects": self.projects, "models": self.models}, kind, key, rules
+            {"projects": self.projects, "models": self.models}, kind, key, filters
         )
 
     def create(self, kind: str, body: Json) -> Json:
@@ -118,19 +118,19 @@ class Store:
             name: body[name] for name in ("name", "version", "project_id") if name in body
         }
         if any(_matches(each, identity) for each in known.values()):
-            raise RefusedRequest(409, f"{kind}: {body['name']} already exists")
+            raise RejectedRequest(409, f"{kind}: {body['name']} already exists")
         resource = build(body)
         known[resource["id"]] = resource
         return resource
 
     def _get_resource(
-        self, known: dict[str, dict[str, Json]], kind: str, key: str, rules: Json
+        self, known: dict[str, dict[str, Json]], kind: str, key: str, filters: Json
     ) -> Json:
         if kind not in known or (key and key not in known[kind]):
-            raise RefusedRequest(404, f"there is no {kind} {key}")
+            raise RejectedRequest(404, f"there is no {kind} {key}")
         if key:
             return known[kind][key]
-        return _page([each for each in known[kind].values() if _matches(each, rules)])
+        return _page([each for each in known[kind].values() if _matches(each, filters)])
 
     def _datasets(self, name: str, model_id: str) -> list[Json]:
         model, found = self.models[model_id], name in self.datasets[model_id]
@@ -164,7 +164,7 @@ class Store:
         """Answer POST and PATCH /v3/events."""
         model = self.models.get(body["model_id"])
         if model is None:
-            raise RefusedRequest(404, "Model not found")
+            raise RejectedRequest(404, "Model not found")
         if body["source"]["type"] == "FILE":
             self.datasets[model["id"]][body["env_name"]] = self.files[body["source"]["file_id"]]
             return {"source_type": "FILE", "job": {"id": str(uuid.UUID(int=3)), "name": "Publish"}}
@@ -180,7 +180,7 @@ class Store:
         stored = self.events[model]
         if not update:
             self.counts["duplicates" if key in stored else "accepted"] += 1
-            # As a resend must be harmless, it does not undo an update either.
+            # Sending an event again must not undo an update.
             stored[key] = {**event, **stored.get(key, {})}
         elif key in stored:
             self.counts["updates"] += 1
@@ -188,14 +188,14 @@ class Store:
         else:
             self.counts["orphans"] += 1
 
-    def _resource(self, **facts: Any) -> Json:  # noqa: ANN401 any JSON
+    def _resource(self, **fields: Any) -> Json:  # noqa: ANN401 any JSON
         organisation = {"id": ORGANISATION_ID, "name": self.organisation}
         key = {"id": str(uuid.uuid4()), "created_at": NOW, "updated_at": NOW}
-        return {**facts, **key, "organization": organisation}
+        return {**fields, **key, "organization": organisation}
 
 
-def _matches(resource: Json, rules: Json) -> bool:
-    return all(resource.get(field) == value for field, value in rules.items())
+def _matches(resource: Json, filters: Json) -> bool:
+    return all(resource.get(field) == value for field, value in filters.items())
 
 
 def _page(items: list[Json]) -> Json:
@@ -205,15 +205,15 @@ def _page(items: list[Json]) -> Json:
 
 
 def _check(event: Json, model: Json, *, update: bool) -> None:
-    """Refuse what does not fit the model's schema."""
+    """Reject an event that does not fit the model's schema."""
     columns = {each["name"]: each["data_type"] for each in model["schema"]["columns"]}
     wanted = {model["event_id_col"]} if update else set(columns) - set(model["spec"]["targets"])
     if missing := wanted - event.keys():
-        raise RefusedRequest(422, f"columns are missing: {sorted(missing)}")
+        raise RejectedRequest(422, f"columns are missing: {sorted(missing)}")
     for name, value in event.items():
         allowed: Any = {"float": (int, float), "int": int}.get(columns.get(name, ""), str)
         if name not in columns or not isinstance(value, (allowed, type(None))):
-            raise RefusedRequest(422, f"{name}: {value!r} is not what the schema says")
+            raise RejectedRequest(422, f"{name}: {value!r} does not fit the schema")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -222,10 +222,10 @@ class _Handler(BaseHTTPRequestHandler):
     headers: Message
 
     def log_message(self, *_: Any) -> None:  # noqa: ANN401 as the base class has it
-        """Keep tests' output readable."""
+        """Log nothing, to keep the output of tests readable."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer a request."""
         self._handle()
 
     do_POST = do_PATCH = do_GET  # noqa: N815
@@ -233,22 +233,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         path = urlsplit(self.path).path
         fault = self.server.fiddler.fault(self.command, path)
-        body = self._read(half=fault is not None and fault.what == "cut")
-        what = fault.what if fault else ""
-        if fault and what == "cut":
-            self._hang_up()
-        elif fault and what == "stall":
+        body = self._read(half=fault is not None and fault.kind == "cut")
+        kind = fault.kind if fault else ""
+        if fault and kind == "cut":
+            self._disconnect()
+        elif fault and kind == "stall":
             self._stall()
-        elif fault and what == "answer":
+        elif fault and kind == "answer":
             self._send(fault.status, _error(fault.status, "a fault"), fault.headers)
-        elif fault and what == "html":
+        elif fault and kind == "html":
             self._send(fault.status, b"<html><h1>Bad gateway</h1></html>", {}, "text/html")
         else:
             status, answer = self._answer(path, body)
-            if what == "stall_after":
+            if kind == "stall_after":
                 self._stall()
             else:
-                self._send(status, answer, half=what == "cut_after")
+                self._send(status, answer, half=kind == "cut_after")
 
     def _answer(self, path: str, body: bytes) -> tuple[int, bytes]:
         fiddler = self.server.fiddler
@@ -258,8 +258,8 @@ class _Handler(BaseHTTPRequestHandler):
             with fiddler.lock:
                 fiddler.store.counts["requests"] += 1
                 data = self._route(path, body)
-        except RefusedRequest as refused:
-            return refused.status, _error(refused.status, str(refused))
+        except RejectedRequest as error:
+            return error.status, _error(error.status, str(error))
         return 200, json.dumps({"data": data, "api_version": "3.0", "kind": "NORMAL"}).encode()
 
     def _route(self, path: str, body: bytes) -> Json:
@@ -273,11 +273,11 @@ class _Handler(BaseHTTPRequestHandler):
             case "POST", ("projects" | "models"):
                 return store.create(kind, json.loads(body))
             case "GET", _:
-                return store.get(kind, key, self._rules())
-        raise RefusedRequest(404, f"there is no {self.command} {path}")
+                return store.get(kind, key, self._filters())
+        raise RejectedRequest(404, f"there is no {self.command} {path}")
 
-    def _rules(self) -> Json:
-        """Return the fields that a query asks for, and their values."""
+    def _filters(self) -> Json:
+        """Return the fields that a query filters by, and their values."""
         query = parse_qs(urlsplit(self.path).query)
         rules = json.loads(query.get("filter", ['{"rules":[]}'])[0])["rules"]
         return {rule["field"]: rule["value"] for rule in rules}
@@ -288,8 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
         part = body.split(f"--{boundary}".encode())[1]
         store.files[key] = part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
         user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
-        times_ = {"created_at": NOW, "updated_at": NOW, "created_by": user, "updated_by": user}
-        return {"id": key, "filename": "rows", "status": "SUCCESSFUL", "type": "CSV", **times_}
+        metadata = {"created_at": NOW, "updated_at": NOW, "created_by": user, "updated_by": user}
+        return {"id": key, "filename": "rows", "status": "SUCCESSFUL", "type": "CSV", **metadata}
 
     def _read(self, *, half: bool) -> bytes:
         length = int(self.headers.get("Content-Length") or 0)
@@ -312,14 +312,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if half else content)
         if half:
-            self._hang_up()
+            self._disconnect()
 
     def _stall(self) -> None:
         self.server.fiddler.stalled.set()
         self.server.fiddler.released.wait(_LONGEST_STALL)
-        self._hang_up()
+        self._disconnect()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
@@ -339,45 +339,45 @@ class _Server(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def handle_error(self, *_: Any) -> None:  # noqa: ANN401 as the base class has it
-        """Expect clients that are killed."""
+        """Ignore the disconnect of a client that was killed."""
 
 
 class Fiddler:
-    """The stand-in, listening on a free port; `fault` decides what goes wrong."""
+    """The stand-in, listening on a free port unless given one; `fault` chooses faults."""
 
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.store = Store()
         self.token = TOKEN
-        self.fault: Choose = never
+        self.fault: FaultPolicy = no_fault
         self.lock = threading.Lock()
         self.stalled = threading.Event()
         self.released = threading.Event()
         self._server: _Server | None = None
         self.host = host
         self.port = port
-        self.accept()
+        self.listen()
         self.url = f"http://{self.host}:{self.port}"
 
-    def accept(self) -> None:
-        """Listen, on the same port as before."""
+    def listen(self) -> None:
+        """Accept connections; after `close`, on the same port as before."""
         self._server = _Server(self, self.host, self.port)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
 
-    def refuse(self) -> None:
-        """Refuse connections from now on."""
+    def close(self) -> None:
+        """Stop listening, so that connections are refused."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     def release(self) -> None:
-        """Let stalled requests end, without an answer."""
+        """End stalled requests without a response."""
         self.released.set()
 
 
 def publisher_settings(url: str, spool: Path, port: int) -> dict[str, str]:
-    """Return what a publisher must be told to empty a spool into a stand-in."""
+    """Return the settings of a publisher that publishes a spool to a stand-in."""
     return {
         "FIDDLER_URL": url,
         "FIDDLER_ORG_ID": ORGANISATION,
@@ -389,17 +389,17 @@ def publisher_settings(url: str, spool: Path, port: int) -> dict[str, str]:
 
 @contextmanager
 def running_fiddler(host: str = "127.0.0.1") -> Iterator[Fiddler]:
-    """Run a stand-in for the length of the block."""
+    """Run a stand-in while the block runs."""
     fiddler = Fiddler(host=host)
     try:
         yield fiddler
     finally:
         fiddler.release()
-        fiddler.refuse()
+        fiddler.close()
 
 
 def main() -> None:
-    """Run until the input ends, then print what arrived."""
+    """Run until standard input ends, then print the counts of what arrived."""
     fiddler = Fiddler(int(sys.argv[1]))
     print(fiddler.url, flush=True)
     sys.stdin.read()

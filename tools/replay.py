@@ -1,12 +1,12 @@
-"""Send a prediction log to another version of the model, and print what it answers differently.
+"""Replay a prediction log against another version of the model and print the differences.
 
-The log is a spool that was kept (see services/model/serving/spool.py): segments, or directories of
-them. Where the log holds labels as well, the errors of both versions are compared.
+The log is a kept spool (see services/model/serving/spool.py): segments, or directories of them. If
+it contains labels, the errors of both versions are compared.
 
     ./task replay -- var/spool --bundle var/candidate
     ./task replay -- var/spool --url http://127.0.0.1:8000
 
-With --bundle the model is loaded here, and no metric of a running service moves.
+With --bundle the model is loaded in this process, and no metric of a running service changes.
 """
 
 import argparse
@@ -28,20 +28,20 @@ TIMEOUT = 60.0
 
 Row = tuple[float | None, ...]
 Predict = Callable[[list[str], list[Row]], Floats]
-"""From names of features and rows, None where missing, to predictions; raises RowsRefusedError."""
+"""Maps feature names and rows (None is missing) to predictions; raises RowsRejectedError."""
 
 
 class ReplayError(Exception):
-    """There is nothing to compare; the message is one line."""
+    """The comparison is impossible; the message is one line."""
 
 
-class RowsRefusedError(Exception):
-    """At least one of the rows has no prediction."""
+class RowsRejectedError(Exception):
+    """The model rejects at least one of the rows."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """Predictions in order, and labels by id."""
+    """Predictions in the order of the log, and labels by prediction id."""
 
     names: list[str]
     ids: list[str]
@@ -52,39 +52,39 @@ class Log:
 
 
 def read_log(paths: Iterable[Path]) -> Log:
-    """Return what the segments hold, torn lines left out. Raises ReplayError."""
+    """Return the events of segments, without incomplete lines. Raises ReplayError."""
     names: list[str] = []
-    ids: dict[str, tuple[str, Row, float]] = {}
+    answers: dict[str, tuple[str, Row, float]] = {}
     labels: dict[str, float] = {}
     for path in _segments(paths):
         header, events = _read(path)
         found = [column["name"] for column in header["features"]]
         if names and found != names:
-            raise ReplayError(f"{path} has other features than the segments before it")
+            raise ReplayError(f"{path} has other features than the previous segments")
         names = found
         for event in events:
             if "label_of" in event:
                 labels[event["label_of"]] = event["actual"]
             else:
-                said = (header["version"], tuple(event["features"]), event["prediction"])
-                ids[event["prediction_id"]] = said
-    if not ids:
-        raise ReplayError("the log holds no prediction")
-    versions, rows, predictions = zip(*ids.values(), strict=True)
-    return Log(names, list(ids), list(versions), list(rows), np.array(predictions), labels)
+                answer = (header["version"], tuple(event["features"]), event["prediction"])
+                answers[event["prediction_id"]] = answer
+    if not answers:
+        raise ReplayError("the log contains no prediction")
+    versions, rows, predictions = zip(*answers.values(), strict=True)
+    return Log(names, list(answers), list(versions), list(rows), np.array(predictions), labels)
 
 
 def replay(log: Log, predict: Predict) -> Floats:
-    """Return the other version's predictions (n,), NaN where it refuses a row."""
+    """Return the other version's predictions (n,), NaN for each row that it rejects."""
     batches = [log.rows[start : start + BATCH] for start in range(0, len(log.rows), BATCH)]
     return np.concatenate([_predict(log.names, batch, predict) for batch in batches])
 
 
 def _predict(names: list[str], rows: list[Row], predict: Predict) -> Floats:
-    """Return predictions (n,): a row that is refused must not take its neighbours along."""
+    """Return predictions (n,); bisects the rows if the model rejects any of them."""
     try:
         return predict(names, rows)
-    except RowsRefusedError:
+    except RowsRejectedError:
         if len(rows) == 1:
             return np.array([np.nan])
         middle = len(rows) // 2
@@ -93,65 +93,66 @@ def _predict(names: list[str], rows: list[Row], predict: Predict) -> Floats:
 
 
 def report(log: Log, new: Floats, worst: int) -> Iterator[str]:
-    """Yield the comparison, line by line."""
+    """Yield the lines of the comparison."""
     difference = new - log.predictions
-    answered = np.isfinite(difference)
-    size = np.abs(difference[answered])
+    accepted = np.isfinite(difference)
+    absolute = np.abs(difference[accepted])
     yield f"{len(new)} predictions of version {', '.join(sorted(set(log.versions)))}"
-    if refused := int((~answered).sum()):
-        yield f"{refused} rows are refused now"
-    if not size.size:
+    if rejected := int((~accepted).sum()):
+        yield f"rejected rows: {rejected}"
+    if not absolute.size:
         return
-    yield f"{(size > 0).mean():.1%} are different"
-    yield f"difference: mean {difference[answered].mean():+.4g}, mean size {size.mean():.4g}"
-    median, tail = np.quantile(size, (0.5, 0.99))
-    yield f"size: median {median:.4g}, 99 % below {tail:.4g}, largest {size.max():.4g}"
+    yield f"different predictions: {(absolute > 0).mean():.1%}"
+    mean = difference[accepted].mean()
+    yield f"difference: mean {mean:+.4g}, mean absolute {absolute.mean():.4g}"
+    median, p99 = np.quantile(absolute, (0.5, 0.99))
+    yield f"absolute: median {median:.4g}, p99 {p99:.4g}, maximum {absolute.max():.4g}"
     yield from _errors(log, new)
-    for index in np.argsort(-np.where(answered, np.abs(difference), -1))[:worst]:
+    for index in np.argsort(-np.where(accepted, np.abs(difference), -1))[:worst]:
         row = dict(zip(log.names, log.rows[index], strict=True))
         yield f"{log.predictions[index]:.4g} → {new[index]:.4g} {json.dumps(row)}"
 
 
 def _errors(log: Log, new: Floats) -> Iterator[str]:
-    """Yield the errors of both versions, on rows with a label that both have answered."""
+    """Yield the errors of both versions on the labelled rows that both accepted."""
     actual = np.array([log.labels.get(each, np.nan) for each in log.ids])
     known = np.isfinite(actual) & np.isfinite(new)
     if not known.any():
         return
-    yield f"{known.sum()} of them have a label"
-    for name, values in (("logged", log.predictions), ("now", new)):
+    yield f"labelled rows: {known.sum()}"
+    for name, values in (("logged", log.predictions), ("replayed", new)):
         errors = values[known] - actual[known]
         mae, rmse = np.abs(errors).mean(), np.sqrt((errors**2).mean())
         yield f"{name}: MAE {mae:.4g}, RMSE {rmse:.4g}, bias {errors.mean():+.4g}"
 
 
 def with_bundle(directory: Path) -> Predict:
-    """Return the model of a bundle. Raises BundleError."""
+    """Return a function that predicts with a bundle. Raises BundleError."""
     bundle = load_bundle(directory)
     wanted = [feature.name for feature in bundle.manifest.features]
 
     def predict(names: list[str], rows: list[Row]) -> Floats:
         if missing := set(wanted) - set(names):
-            raise ReplayError(f"the log lacks {', '.join(sorted(missing))}")
+            raise ReplayError(f"features missing from the log: {', '.join(sorted(missing))}")
         order = [names.index(name) for name in wanted]
         values = np.array(rows, dtype=np.float64)[:, order]
         try:
             return np.asarray(bundle.estimator.predict(values), dtype=np.float64)
         except ValueError as error:
-            raise RowsRefusedError from error
+            raise RowsRejectedError from error
 
     return predict
 
 
 def with_service(client: httpx.Client) -> Predict:
-    """Return the model of a running service, whose address the client has."""
+    """Return a function that predicts with the service at the client's base URL."""
 
     def predict(names: list[str], rows: list[Row]) -> Floats:
         instances = [dict(zip(names, row, strict=True)) for row in rows]
         try:
             answer = client.post("/predict/batch", json={"instances": instances})
             if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
-                raise RowsRefusedError
+                raise RowsRejectedError
             predictions = answer.raise_for_status().json()["predictions"]
         except httpx.HTTPError as error:
             raise ReplayError(f"{client.base_url}: {error}") from error
@@ -161,7 +162,7 @@ def with_service(client: httpx.Client) -> Predict:
 
 
 def _value(prediction: dict[str, Any]) -> float:
-    """Return a prediction; its key is the target's name."""
+    """Return the value of a prediction, whose key is the target's name."""
     target = prediction.keys() - {"prediction_id", "model_version"}
     return float(prediction[target.pop()])
 
@@ -173,39 +174,41 @@ def _segments(paths: Iterable[Path]) -> Iterator[Path]:
         elif path.is_file():
             yield path
         else:
-            raise ReplayError(f"there is no {path}")
+            raise ReplayError(f"{path} does not exist")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1].splitlines()
+    complete = content[: content.rfind(b"\n") + 1].splitlines()
     try:
-        header, *events = map(json.loads, whole)
+        header, *events = map(json.loads, complete)
         if header["spool"] != 1:
-            raise ReplayError(f"{path} has format {header['spool']}")
+            raise ReplayError(f"{path} has the unknown format {header['spool']}")
     except (ValueError, LookupError, TypeError) as error:
-        raise ReplayError(f"{path} is no segment of a spool: {error}") from error
+        raise ReplayError(f"{path} is not a segment of a spool: {error}") from error
     return header, events
 
 
-def _model(given: argparse.Namespace) -> Predict:
-    if given.bundle:
-        return with_bundle(given.bundle)
-    return with_service(httpx.Client(base_url=given.url, timeout=TIMEOUT))
+def _model(arguments: argparse.Namespace) -> Predict:
+    if arguments.bundle:
+        return with_bundle(arguments.bundle)
+    return with_service(httpx.Client(base_url=arguments.url, timeout=TIMEOUT))
 
 
-def main(words: list[str] | None = None) -> None:
-    """Replay a log, and print the comparison."""
+def main(argv: list[str] | None = None) -> None:
+    """Replay a log and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("log", type=Path, nargs="+", help="segments, or directories of them")
     other = parser.add_mutually_exclusive_group(required=True)
-    other.add_argument("--bundle", type=Path, help="directory of the other version's bundle")
-    other.add_argument("--url", help="address of a service that runs the other version")
-    parser.add_argument("--worst", type=int, default=3, help="largest differences shown (3)")
-    given = parser.parse_args(words)
+    other.add_argument("--bundle", type=Path, help="bundle directory of the other version")
+    other.add_argument("--url", help="URL of a service that runs the other version")
+    parser.add_argument(
+        "--worst", type=int, default=3, help="number of largest differences to print (default 3)"
+    )
+    arguments = parser.parse_args(argv)
     try:
-        log = read_log(given.log)
-        for line in report(log, replay(log, _model(given)), given.worst):
+        log = read_log(arguments.log)
+        for line in report(log, replay(log, _model(arguments)), arguments.worst):
             print(line)
     except (ReplayError, BundleError) as error:
         sys.exit(f"replay: {error}")

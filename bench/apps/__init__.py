@@ -1,1 +1,1 @@
-"""Applications that only the benchmark serves, with the service's own gunicorn and worker."""
+"""Applications for the benchmark, served by the service's gunicorn and worker."""

@@ -1,4 +1,4 @@
-"""The ceiling: an ASGI application that reads the body and answers the same bytes every time."""
+"""The ceiling: an ASGI application that reads the body and answers with constant bytes."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""The service without its metrics: the same bytes in, the same bytes out, nothing counted."""
+"""The service without metrics: the same requests and responses, but nothing is counted."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -33,16 +33,16 @@ class NoMetrics:
 
 
 def create_app() -> Starlette:
-    """Return an application that only the fast path serves, with ids but without metrics."""
+    """Return an application of the fast path alone, with ids but without metrics."""
     settings = read_settings()
     bundle = load_bundle(settings.bundle)
-    nothing: Any = NoMetrics()
+    no_metrics: Any = NoMetrics()
     signer = Signer(split_keys(settings.prediction_keys), bundle.manifest.name, "")
     service = replace(
         create_service(settings),
-        metrics=nothing,
-        predictor=Predictor(bundle.estimator, signer, nothing),
+        metrics=no_metrics,
+        predictor=Predictor(bundle.estimator, signer, no_metrics),
     )
     app = Starlette()
-    app.state.fast_path = FastPath(service, nothing)
+    app.state.fast_path = FastPath(service, no_metrics)
     return app

@@ -1,4 +1,4 @@
-"""Rows a second through /predict/batch, a thousand in each request, parsing included."""
+"""Rows per second through /predict/batch with 1,000 rows per request, including parsing."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ _CONNECTIONS = 4
 
 
 def measure(bench: Bench) -> Section:
-    """Measure rows a second."""
+    """Measure rows per second."""
     require_wrk()
     body = json.dumps({"instances": [*islice(cycle(bench.rows), ROWS)]}).encode()
     server = ours.monitored(bench)
@@ -26,5 +26,5 @@ def measure(bench: Bench) -> Section:
         rates = [wrk(request, bench.seconds, _CONNECTIONS).rate * ROWS for _ in range(bench.rounds)]
     return Section(
         f"Batches of {ROWS:,} rows",
-        goals=[at_least("batch", f"rows/s, {ROWS:,} a request", median(rates), 150_000)],
+        goals=[at_least("batch", f"rows/s, {ROWS:,} per request", median(rates), 150_000)],
     )

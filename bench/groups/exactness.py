@@ -1,4 +1,4 @@
-"""Nothing is lost to speed: compiled trees are the estimator, the metrics a slow reference's."""
+"""Compiled trees predict exactly like the estimator, and metrics equal a slow reference."""
 
 from collections.abc import Sequence
 from urllib.request import urlopen
@@ -18,12 +18,12 @@ WORKERS = 3
 
 
 def measure(bench: Bench) -> Section:
-    """Compare every prediction of the example's wines, and every count of mixed requests."""
+    """Compare predictions with the estimator's, and metrics with the reference's."""
     wines = [*rows("red"), *rows("white")]
     difference = _largest_difference(bench, wines)
     wrong = _wrong_counts(bench)
     compiled = f"largest difference of compiled trees and estimator, {len(wines):,} rows = 0"
-    counts = f"series counted wrong in {REQUESTS:,} mixed requests to {WORKERS} workers = 0"
+    counts = f"wrong series after {REQUESTS:,} mixed requests to {WORKERS} workers = 0"
     return Section(
         "Exactness",
         goals=[
@@ -35,7 +35,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _largest_difference(bench: Bench, wines: Sequence[dict[str, float]]) -> float:
-    """Return it over all wines at once, and over each alone, as a service predicts them."""
+    """Return the largest difference, predicting all rows at once and one at a time."""
     features = np.array([[v for n, v in wine.items() if n != TARGET] for wine in wines])
     compiled = load_bundle(bench.bundle).estimator.predict
     estimated = load_bundle(bench.plain_bundle).estimator.predict(features)
@@ -44,10 +44,10 @@ def _largest_difference(bench: Bench, wines: Sequence[dict[str, float]]) -> floa
 
 
 def _wrong_counts(bench: Bench) -> list[str]:
-    """Return the series that are not what the reference counts, and by how much."""
+    """Describe the series that differ from the reference."""
     server = ours.monitored(bench, WORKERS)
     with bench.running(server, bench.cores.both):
-        # What the start has counted: its first prediction.
+        # The prediction that checks that the server is ready has been counted already.
         before = _scrape(server.environment["MODEL_METRICS_PORT"])
         answers = send(f"http://127.0.0.1:{server.port}", [*mixed(REQUESTS, bench.rows)])
         after = _scrape(server.environment["MODEL_METRICS_PORT"])

@@ -1,4 +1,4 @@
-"""How long an answer takes: at half of what a server can do, and to a lone request at rest."""
+"""Latencies: at half of a server's maximum throughput, and of single requests when idle."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -12,55 +12,55 @@ from bench.steady import quantile, steady
 from bench.wrk import CONNECTIONS, wrk
 from bundle.arrays import Floats
 
-_LONE_RATE = 100.0
+_SINGLE_RATE = 100.0
 
 
 def measure(bench: Bench) -> Section:
-    """Measure latencies under load and at rest."""
+    """Measure latencies under load and when idle."""
     require_wrk()
-    servers = ours.monitored(bench), catalogue.original(bench), ours.ceiling(bench)
-    own, original, constant = map(bench.request, servers)
+    servers = ours.monitored(bench), catalogue.jeremyjordan(bench), ours.ceiling(bench)
+    own, other, constant = map(bench.request, servers)
     with (
         bench.running(servers[0]),
         bench.running(servers[1]),
         bench.running(servers[2]),
         pinned({bench.cores.loader}),
     ):
-        most = [[wrk(each, bench.seconds) for _ in range(bench.rounds)] for each in (own, original)]
-        half = [median(each.rate for each in answered) / 2 for answered in most]
-        original_p50 = median(each.p50 for each in most[1])
+        maximum = [[wrk(each, bench.seconds) for _ in range(bench.rounds)] for each in (own, other)]
+        half = [median(each.rate for each in rounds) / 2 for rounds in maximum]
+        other_p50 = median(each.p50 for each in maximum[1])
         rounds = [
             (
                 steady(own, half[0], bench.seconds),
-                steady(original, half[1], bench.seconds),
+                steady(other, half[1], bench.seconds),
                 steady(constant, half[0], bench.seconds),
-                steady(own, _LONE_RATE, bench.seconds, connections=1),
+                steady(own, _SINGLE_RATE, bench.seconds, connections=1),
             )
             for _ in range(bench.rounds)
         ]
-    mine, theirs, least, lone = zip(*rounds, strict=True)
+    own_half, other_half, ceiling, single = zip(*rounds, strict=True)
     return Section(
-        "Latency in ms, requests leaving at a constant rate",
+        "Latency in ms at a constant request rate",
         [
             ["", "requests/s", "p50", "p99"],
             *(
                 [name, number_text(rate), _milliseconds(of, 0.5), _milliseconds(of, 0.99)]
                 for name, rate, of in (
-                    ("half of what this service can do", half[0], mine),
-                    ("half of what the original can do", half[1], theirs),
-                    ("the raw ASGI constant, as often as this service", half[0], least),
-                    ("lone requests to this service", _LONE_RATE, lone),
+                    ("this service at half its maximum", half[0], own_half),
+                    (f"{catalogue.JEREMYJORDAN} at half its maximum", half[1], other_half),
+                    ("raw ASGI constant at the rate of this service", half[0], ceiling),
+                    ("this service, single requests", _SINGLE_RATE, single),
                 )
             ),
         ],
         [
             Goal(
                 "latency",
-                f"p99 at half the load < the original's p50 at {CONNECTIONS} connections",
-                f"{_milliseconds(mine, 0.99)} ms < {number_text(original_p50 * 1e3)} ms",
-                quantile(mine, 0.99) < original_p50,
+                f"p99 at half load < p50 of {catalogue.JEREMYJORDAN} at {CONNECTIONS} connections",
+                f"{_milliseconds(own_half, 0.99)} ms < {number_text(other_p50 * 1e3)} ms",
+                quantile(own_half, 0.99) < other_p50,
             ),
-            at_most("latency", "a lone request's p50", quantile(lone, 0.5) * 1e3, 1, " ms"),
+            at_most("latency", "p50 of single requests", quantile(single, 0.5) * 1e3, 1, " ms"),
         ],
     )
 

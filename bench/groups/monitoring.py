@@ -1,4 +1,4 @@
-"""What monitoring costs inside a worker: per row of a batch, and per request."""
+"""The cost of monitoring inside a worker: per row of a batch, and per request."""
 
 import asyncio
 import tempfile
@@ -19,7 +19,7 @@ _BATCHES = (1, 10, 100, 1000)
 
 
 def measure(bench: Bench) -> Section:
-    """Measure what each part takes in a worker."""
+    """Measure the processor time of each part."""
     bundle = load_bundle(bench.bundle)
     directory = Path(tempfile.mkdtemp(dir=bench.directory))
     metrics = ModelMetrics(bundle.manifest, directory)
@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Section:
     per_row = {rows: _per_row(bench, bundle.estimator, metrics, rows) for rows in _BATCHES}
     signals = len(bundle.manifest.reference)
     return Section(
-        f"µs a row in a worker, by rows that come together ({signals} signals)",
+        f"µs per row in a worker, by rows per call ({signals} signals)",
         [
             ["", *(f"{rows:,}" for rows in _BATCHES)],
             ["counting", *(number_text(counting) for counting, _ in per_row.values())],
@@ -37,7 +37,7 @@ def measure(bench: Bench) -> Section:
         [
             at_most(
                 "monitoring",
-                f"counting {signals} signals of a row, 100 a call",
+                f"counting {signals} signals of a row, 100 rows per call",
                 per_row[100][0],
                 1,
                 " µs",
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> Section:
 def _per_row(
     bench: Bench, estimator: Estimator, metrics: ModelMetrics, rows: int
 ) -> tuple[float, float]:
-    """Return µs a row of counting and of predicting."""
+    """Return the µs per row of counting and of predicting."""
     values = np.resize([[*row.values()] for row in bench.rows], (rows, len(bench.rows[0])))
     predictions = estimator.predict(values)
     counting = _of(lambda: metrics.record(values, predictions, 1e-4), bench)
@@ -57,7 +57,7 @@ def _per_row(
 
 
 def _per_request(bench: Bench, http: HttpSlots, requests: int) -> float:
-    """Return µs a request of so many in one turn of an event loop."""
+    """Return the µs per request, for a number of requests in one iteration of an event loop."""
     route = RouteMetrics(http, "/predict")
 
     def turn() -> None:

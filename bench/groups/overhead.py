@@ -1,8 +1,7 @@
-"""What monitoring takes of the throughput: the service with and without it, in turn.
+"""The share of the throughput that monitoring costs: the service with and without it, in turn.
 
-Two processes with the same code differ by some percent, by where their memory happens to lie. So
-there are two of each, and the turns are short, that all have their share of what else the machine
-does.
+Two processes with the same code differ by some percent, because of their memory layout. So there
+are two of each. The turns are short, so that other load on the machine affects all of them alike.
 """
 
 from collections.abc import Sequence
@@ -21,10 +20,15 @@ _TURN_SECONDS = 1
 
 
 def measure(bench: Bench) -> Section:
-    """Measure both."""
+    """Measure the throughput with and without monitoring."""
     require_wrk()
     on, off = ours.monitored(bench), ours.unmonitored(bench)
-    servers = on, off, _once_more(ours.unmonitored(bench)), _once_more(ours.monitored(bench))
+    servers = (
+        on,
+        off,
+        _second_process(ours.unmonitored(bench)),
+        _second_process(ours.monitored(bench)),
+    )
     with ExitStack() as stack, pinned({bench.cores.loader}):
         for each in servers:
             stack.enter_context(bench.running(each))
@@ -36,21 +40,21 @@ def measure(bench: Bench) -> Section:
     return Section(
         f"Throughput with and without monitoring, {len(turns)} turns of {_TURN_SECONDS} s",
         [
-            ["", "requests/s", "and of another process"],
+            ["", "requests/s", "second process"],
             ["monitoring on", *_rates(turns, 0, 3)],
             ["monitoring off", *_rates(turns, 1, 2)],
         ],
-        [at_most("monitoring", "throughput that it costs", 100 * cost(turns), 15, " %")],
+        [at_most("monitoring", "loss of throughput", 100 * cost(turns), 15, " %")],
     )
 
 
 def cost(turns: Sequence[Sequence[float]]) -> float:
-    """Return what share of the throughput is lost: median over turns of rates on, off, off, on."""
+    """Return the lost share of the throughput: median over turns of rates on, off, off, on."""
     return median(1 - fmean((on, on_2)) / fmean((off, off_2)) for on, off, off_2, on_2 in turns)
 
 
-def _once_more(server: Server) -> Server:
-    return replace(server, name=f"{server.name}, once more")
+def _second_process(server: Server) -> Server:
+    return replace(server, name=f"{server.name}, second process")
 
 
 def _rates(turns: Sequence[Sequence[float]], *servers: int) -> list[str]:

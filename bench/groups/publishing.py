@@ -1,6 +1,6 @@
-"""How fast the publisher empties a spool into Fiddler, on a core of its own.
+"""The throughput of the publisher on one core.
 
-The stand-in for Fiddler is a part of this process, on the other core.
+The stand-in for Fiddler runs in this process, on the other core.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ _EVENTS = PREDICTIONS + PREDICTIONS // 2
 
 @dataclass(frozen=True)
 class Mark:
-    """How many events Fiddler has, at which time, and after how much of the publisher's; in s."""
+    """Events at Fiddler, with the wall time and the publisher's processor time in seconds."""
 
     events: int
     wall: float
@@ -32,14 +32,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Speed:
-    """Events a second: by the clock, and by the publisher's processor time."""
+    """Events per second of wall time, and of the publisher's processor time."""
 
     wall: float
     processor: float
 
 
 def measure(bench: Bench) -> Section:
-    """Measure how many events a second one core brings to Fiddler."""
+    """Measure how many events per second one core publishes."""
     require_client()
     VAR.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="spool-", dir=VAR) as directory:
@@ -62,7 +62,7 @@ def measure(bench: Bench) -> Section:
 
 
 def _measure(bench: Bench, spool: Path) -> tuple[Speed, Speed, Speed]:
-    """Return the speed of predictions, of labels, and of all these events."""
+    """Return the speed of predictions, of labels, and of both together."""
     fill(spool, load_manifest(bench.bundle), bench.rows, PREDICTIONS)
     settings = {"PUBLISHER_LABEL_DELAY_SECONDS": "0"}
     with (
@@ -70,7 +70,7 @@ def _measure(bench: Bench, spool: Path) -> tuple[Speed, Speed, Speed]:
         running_fiddler() as fiddler,
         publishing(bench, spool, fiddler.url, **settings) as publisher,
     ):
-        # From the first batch on: what comes before is an import, and making the model.
+        # From the first batch on, to exclude the import of the client and creating the model.
         marks = [_mark(publisher, fiddler, events) for events in (1, PREDICTIONS, _EVENTS)]
     first, middle, last = marks
     return speed(first, middle), speed(middle, last), speed(first, last)
@@ -83,13 +83,13 @@ def speed(start: Mark, end: Mark) -> Speed:
 
 
 def _mark(publisher: "Publisher", fiddler: Fiddler, events: int) -> Mark:
-    """Return the state of things as soon as Fiddler has so many events."""
+    """Wait until Fiddler has a number of events; return the mark of that moment."""
     publisher.until(lambda: _arrived(fiddler) >= events, f"{events:,} events arrived")
     return Mark(_arrived(fiddler), time.perf_counter(), processor_seconds(publisher.pid))
 
 
 def _arrived(fiddler: Fiddler) -> int:
-    """Return the events that Fiddler has accepted: each once, labels that found theirs."""
+    """Return the number of distinct predictions and of label updates that Fiddler has accepted."""
     counts = fiddler.store.counts
     return counts["accepted"] + counts["updates"]
 
@@ -97,6 +97,6 @@ def _arrived(fiddler: Fiddler) -> int:
 def _rows(kind: str, speeds: Sequence[Speed]) -> Iterator[list[str]]:
     for what, values in (
         (f"{kind}/s", [each.wall for each in speeds]),
-        (f"{kind} per s of the publisher's processor time", [each.processor for each in speeds]),
+        (f"{kind} per s of processor time", [each.processor for each in speeds]),
     ):
         yield [what, *spread(values)]

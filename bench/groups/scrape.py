@@ -1,4 +1,4 @@
-"""A scrape: how long it takes, against prometheus_client's collector, and whom it holds up."""
+"""The duration of a scrape, compared with prometheus_client's, and its effect on predictions."""
 
 import time
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from bench.report import Section, at_most, number_text
 from bench.servers import Row, Server
 from bench.steady import quantile, steady
 from bench.synthetic import synthetic
-from bench.wrk import Request, asking, wrk
+from bench.wrk import Request, running_wrk, wrk
 
 _FEATURES = 200
 _SCRAPES = 20
 _RATE = 1000.0
-# A hundred times as often as a Prometheus scrapes, so that p99 sees it.
+# Much more frequent than Prometheus' scrapes, so that they affect the p99.
 _PAUSE_MS = 100
 
 
 @dataclass(frozen=True)
 class _Scrape:
-    """Milliseconds of a scrape, and of prometheus_client's for the same files; lines."""
+    """Milliseconds of a scrape, of prometheus_client's for the same files, and its lines."""
 
     own: float
     library: float
@@ -35,7 +35,7 @@ class _Scrape:
 
 
 def measure(bench: Bench) -> Section:
-    """Measure what a scrape takes, and what it takes from predictions."""
+    """Measure the duration of scrapes and the delay of predictions."""
     require_wrk()
     bundle = bench.directory / f"{_FEATURES} features"
     row = synthetic(_FEATURES, bundle)
@@ -57,7 +57,9 @@ def measure(bench: Bench) -> Section:
         [
             at_most("scrape", "a scrape of the example", small.own, 5, " ms"),
             at_most("scrape", f"a scrape of {_FEATURES} features", large.own, 100, " ms"),
-            at_most("scrape", "what 10 scrapes/s add to a prediction's p99", delay, 1, " ms"),
+            at_most(
+                "scrape", "increase of the p99 of predictions by 10 scrapes/s", delay, 1, " ms"
+            ),
         ],
     )
 
@@ -80,7 +82,7 @@ def _timed(url: str) -> tuple[float, int]:
 
 
 def _library(directory: Path) -> float:
-    """Return the seconds that prometheus_client needs for the same files."""
+    """Return the seconds of a scrape by prometheus_client for the same files."""
     start = time.perf_counter()
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
@@ -89,9 +91,9 @@ def _library(directory: Path) -> float:
 
 
 def _delay(bench: Bench) -> float:
-    """Return by how many seconds scrapes move the p99 of predictions, master and worker on a core.
+    """Return the increase in seconds of the p99 of predictions by scrapes.
 
-    The worst case: with a core for each they do not meet.
+    Master and worker share one core, which is the worst case.
     """
     server = ours.monitored(bench)
     without, scraped = [], []
@@ -99,6 +101,6 @@ def _delay(bench: Bench) -> float:
         page = Request(ours.metrics_url(server), method="GET")
         for _ in range(bench.rounds):
             without.append(steady(bench.request(server), _RATE, bench.seconds))
-            with asking(page, 2 * bench.seconds, connections=1, pause_ms=_PAUSE_MS):
+            with running_wrk(page, 2 * bench.seconds, connections=1, pause_ms=_PAUSE_MS):
                 scraped.append(steady(bench.request(server), _RATE, bench.seconds))
     return quantile(scraped, 0.99) - quantile(without, 0.99)

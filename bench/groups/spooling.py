@@ -1,18 +1,17 @@
-"""What it costs the service to spool every prediction, most of all while Fiddler is down.
+"""The cost of spooling every prediction, in particular while Fiddler is down.
 
-Where what runs, on two cores. The services share one, and are asked in turn; the loader, which
-never sleeps, has the other one to itself. The publisher shares the core of the services: the worst
-case, for its tries hold up predictions. (Beside the loader they would hold up the loader, which
-would blame the service.) It is stopped whenever a service without a spool is asked, so that its
-work cannot slow down what it is compared with.
+The services run on one core and are measured in turn. The load generator, which polls without
+sleeping, has the other core to itself. The publisher runs on the services' core, which is the worst
+case, because its retries delay predictions; on the other core they would delay the load generator.
+It is suspended while a service without a spool is measured.
 
-Latencies are those of the calm quarter of short windows. A shared machine takes its cores away for
-milliseconds, many times a second; the p99 over all requests measures that, ten times what a spool
-could add, and no two runs agree on it.
+Latencies are those of the quietest quarter of short windows. A shared machine takes its cores away
+for milliseconds, many times per second. The p99 over all requests would measure mostly that: it is
+ten times what a spool could add, and differs between runs.
 
-The goal is held at as many requests as the original can answer at all. Beyond that a core is soon
-busy all the time, for requests that come alone cost several times what they cost in a full batch;
-then each microsecond, whatever takes it, is waited for by all that queue. Those loads are shown.
+The goal applies to the rate that is the maximum of jeremyjordan/ml-monitoring. At higher rates the
+core is soon saturated, because a request alone costs several times as much as one in a full batch.
+Each added microsecond then delays every queued request. Those rates are reported without a goal.
 """
 
 import tempfile
@@ -33,7 +32,7 @@ from bench.machine import (
     processor_seconds,
     require_wrk,
 )
-from bench.publisher import Publisher, publishing, refusing, require_client, sum_of
+from bench.publisher import Publisher, publishing, require_client, sum_of, unreachable_fiddler
 from bench.report import Goal, Section, at_most, number_text, spread
 from bench.servers import Server
 from bench.steady import steady
@@ -41,19 +40,19 @@ from bench.wrk import Request, wrk
 from bundle.arrays import Floats
 
 _TURN_SECONDS = 0.2
-# Requests whose p99 is taken: so few that most windows are over before the machine is next away.
+# Requests per p99: few enough that most windows end before the machine takes the core away.
 _WINDOW = 200
-# Requests a second of a busy service, and of one that takes about half of its core.
+# Requests per second of a busy service, and of one that uses about half of its core.
 _BUSY = 1_000.0
 _HALF_BUSY = 5_000.0
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Latencies (n,) of each turn at some rate, in the order of answers, in seconds.
+    """Latencies (n,) in seconds of each turn at a rate, in the order of the responses.
 
-    Without a spool, with it, and without it once more, in another process; and the share of its
-    core that the first one had in each of its turns.
+    `off` is without a spool, `on` with one, and `again` without one in a second process. `busy` is
+    the share of its core that the process of `off` used in each turn.
     """
 
     rate: float
@@ -64,17 +63,17 @@ class Turns:
 
     @property
     def ratio(self) -> float:
-        """How many times as long the p99 is with a spool."""
-        return calm(self.on, 0.99) / calm([*self.off, *self.again], 0.99)
+        """The p99 with a spool divided by the p99 without one."""
+        return calm_quantile(self.on, 0.99) / calm_quantile([*self.off, *self.again], 0.99)
 
     @property
     def noise(self) -> float:
-        """The same of two processes without one: 1, could it be measured exactly."""
-        return calm(self.again, 0.99) / calm(self.off, 0.99)
+        """The same ratio of two processes without a spool; 1 if measured exactly."""
+        return calm_quantile(self.again, 0.99) / calm_quantile(self.off, 0.99)
 
 
-def calm(turns: Sequence[Floats], share: float) -> float:
-    """Return the quantile of latencies that a quarter of all windows stay below, in seconds."""
+def calm_quantile(turns: Sequence[Floats], share: float) -> float:
+    """Return the lower quartile over all windows of a quantile of latencies, in seconds."""
     windows = [
         each[start : start + _WINDOW]
         for each in turns
@@ -85,38 +84,38 @@ def calm(turns: Sequence[Floats], share: float) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """Requests a second of one round, without a spool and with it."""
+    """Requests per second of one round, without a spool and with one."""
 
     off: float
     on: float
 
     @property
     def ratio(self) -> float:
-        """How much of the throughput is left with a spool."""
+        """The throughput with a spool divided by the throughput without one."""
         return self.on / self.off
 
     @property
     def cost(self) -> float:
-        """What spooling a prediction takes, in µs."""
+        """The time to spool a prediction, in µs."""
         return (1 / self.on - 1 / self.off) * 1e6
 
 
 @dataclass(frozen=True)
 class _Down:
-    """What was measured while Fiddler was down."""
+    """Measurements with Fiddler down."""
 
     throughput: Sequence[Rates]
     turns: Sequence[Turns]
     spooled: int
-    refused: int
+    failures: int
 
 
 def measure(bench: Bench) -> Section:
-    """Measure what the spool may cost."""
+    """Measure the cost of spooling."""
     require_wrk()
     require_client()
     VAR.mkdir(parents=True, exist_ok=True)
-    # On the disk, where a spool lies; not in memory, where the benchmark's other files do.
+    # On disk, like a real spool; the benchmark's other files are in memory.
     with tempfile.TemporaryDirectory(prefix="spool-", dir=VAR) as directory:
         down = _measure_down(bench, Path(directory, "down"))
     return Section(
@@ -138,17 +137,17 @@ def _measure_down(bench: Bench, spool: Path) -> _Down:
         (worker,) = children(started.pid)
         with pinned({bench.cores.loader}):
             throughput = _throughput(bench, off, on)
-        with refusing() as url, publishing(bench, spool, url) as publisher:
-            publisher.until(lambda: publisher.total("publisher_failures_total"), "a refusal")
-            most = median(each.off for each in throughput)
+        with unreachable_fiddler() as url, publishing(bench, spool, url) as publisher:
+            publisher.until(lambda: publisher.total("publisher_failures_total"), "a failure")
+            maximum = median(each.off for each in throughput)
             with pinned({bench.cores.loader}):
                 servers = off, on, again
                 turns = [
                     _turns(bench, servers, worker, publisher, rate)
-                    for rate in (_BUSY, _HALF_BUSY, most / 2)
+                    for rate in (_BUSY, _HALF_BUSY, maximum / 2)
                 ]
-            refused = _check_refused(publisher)
-        return _Down(throughput, turns, _check_spooled(on), refused)
+            failures = _check_unreachable(publisher)
+        return _Down(throughput, turns, _check_spooled(on), failures)
 
 
 def _turns(
@@ -158,26 +157,26 @@ def _turns(
     publisher: "Publisher",
     rate: float,
 ) -> Turns:
-    """Ask in short turns, so that all have their share of what others do to the machine.
+    """Measure in short turns, so that other load on the machine affects all servers alike.
 
-    `worker` is the pid of what answers for the first server.
+    `worker` is the pid of the first server's worker.
     """
     off, on, again = (bench.request(server) for server in servers)
     turns = Turns(rate)
-    publisher.sleep()
+    publisher.suspend()
     for _ in range(round(bench.rounds * bench.seconds / _TURN_SECONDS)):
-        start, had = time.perf_counter(), processor_seconds(worker)
+        start, processor = time.perf_counter(), processor_seconds(worker)
         turns.off.append(_turn(off, rate))
         seconds = time.perf_counter() - start
-        turns.busy.append((processor_seconds(worker) - had) / seconds)
-        turns.on.append(_turn_beside(publisher, on, rate))
+        turns.busy.append((processor_seconds(worker) - processor) / seconds)
+        turns.on.append(_turn_with_publisher(publisher, on, rate))
         turns.again.append(_turn(again, rate))
-        turns.on.append(_turn_beside(publisher, on, rate))
+        turns.on.append(_turn_with_publisher(publisher, on, rate))
     return turns
 
 
-def _turn_beside(publisher: Publisher, request: Request, rate: float) -> Floats:
-    with publisher.awake():
+def _turn_with_publisher(publisher: Publisher, request: Request, rate: float) -> Floats:
+    with publisher.resumed():
         return _turn(request, rate)
 
 
@@ -186,7 +185,7 @@ def _turn(request: Request, rate: float) -> Floats:
 
 
 def _throughput(bench: Bench, off: Server, on: Server) -> list[Rates]:
-    """Return the rates of both; there is no publisher yet, so it is spooling alone that costs."""
+    """Return the rates of both, without a publisher, to measure the cost of spooling alone."""
     requests = bench.request(off), bench.request(on)
     for each in requests:
         wrk(each, 1)
@@ -195,26 +194,26 @@ def _throughput(bench: Bench, off: Server, on: Server) -> list[Rates]:
     ]
 
 
-def _check_refused(publisher: "Publisher") -> int:
-    """Return how often Fiddler was not there. Raises BenchError where it was."""
-    with publisher.awake():
+def _check_unreachable(publisher: "Publisher") -> int:
+    """Return the number of failed requests to Fiddler. Raises BenchError if any succeeded."""
+    with publisher.resumed():
         if publisher.total("publisher_events_total"):
-            raise BenchError("events were published while Fiddler was to be down")
+            raise BenchError("events were published although Fiddler is down")
         return int(publisher.total("publisher_failures_total"))
 
 
 def _check_spooled(server: Server) -> int:
-    """Return how many predictions were spooled. Raises BenchError where any was not."""
+    """Return the number of spooled predictions. Raises BenchError if any was not spooled."""
     page = ours.metrics_url(server)
     spooled = int(sum_of(page, "model_spool_events_total", outcome="written"))
     made = int(sum_of(page, "model_prediction_value_count"))
     if spooled < made:
-        raise BenchError(f"of {made} predictions {spooled} were spooled")
+        raise BenchError(f"only {spooled} of {made} predictions were spooled")
     return spooled
 
 
 def _goals(down: _Down) -> list[Goal]:
-    """Return the goals, that of the p99 at the first load."""
+    """Return the goals; the p99 has one at the lowest rate only."""
     return [
         _tail(down.turns[0]),
         at_most(
@@ -235,30 +234,30 @@ def _tail(turns: Turns) -> Goal:
 
 def _notes(down: _Down) -> list[str]:
     spooled = f"All {down.spooled:,} predictions were spooled"
-    refused = f"{down.refused} attempts to reach Fiddler were refused"
-    how = f"Latencies: of the calm quarter of windows of {_WINDOW} requests"
-    return [f"{spooled}; {refused}. {how}."]
+    failures = f"{down.failures} requests to Fiddler failed"
+    method = f"Latencies are those of the quietest quarter of windows of {_WINDOW} requests"
+    return [f"{spooled}; {failures}. {method}."]
 
 
 def _throughput_rows(rounds: Sequence[Rates]) -> Iterator[list[str]]:
     yield ["requests/s, spool off", *spread([each.off for each in rounds])]
     yield ["requests/s, spool on", *spread([each.on for each in rounds])]
     yield ["on ÷ off", *spread([each.ratio for each in rounds])]
-    yield ["µs that spooling a prediction takes", *spread([each.cost for each in rounds])]
+    yield ["µs to spool a prediction", *spread([each.cost for each in rounds])]
 
 
 def _latency_rows(down: _Down) -> Iterator[list[str]]:
     for turns in down.turns:
         kinds = {"spool off": [*turns.off, *turns.again], "Fiddler down": turns.on}
         busy = f"{np.mean(turns.busy):.0%} of a core, spool off"
-        yield ["requests/s while latencies were measured", number_text(turns.rate), busy]
+        yield ["requests/s during the latencies below", number_text(turns.rate), busy]
         for share, name in ((0.5, "p50"), (0.99, "p99")):
-            for kind, those in kinds.items():
-                every = float(np.quantile(np.concatenate(those), share))
+            for kind, latencies in kinds.items():
+                overall = float(np.quantile(np.concatenate(latencies), share))
                 yield [
                     f"{name} in ms, {kind}",
-                    number_text(calm(those, share) * 1e3),
-                    f"of all requests: {number_text(every * 1e3)}",
+                    number_text(calm_quantile(latencies, share) * 1e3),
+                    f"of all requests: {number_text(overall * 1e3)}",
                 ]
         yield ["p99, Fiddler down ÷ spool off", number_text(turns.ratio), ""]
         yield ["p99, spool off ÷ spool off in another process", number_text(turns.noise), ""]

@@ -1,4 +1,4 @@
-"""How long a start takes, and what a worker holds in memory."""
+"""The duration of a start, and the memory of a worker."""
 
 from statistics import median
 
@@ -16,17 +16,17 @@ _MEGABYTE = 10**6
 def measure(bench: Bench) -> Section:
     """Measure both."""
     require_wrk()
-    own, original = ours.monitored(bench, workers=2), catalogue.original(bench)
-    starts = [(_start(bench, own), _start(bench, original)) for _ in range(bench.rounds)]
+    own, other = ours.monitored(bench, workers=2), catalogue.jeremyjordan(bench)
+    starts = [(_start(bench, own), _start(bench, other)) for _ in range(bench.rounds)]
     compiled, plain = (_memory(bench, server) for server in (own, ours.plain(bench)))
     return Section(
         "Start and memory",
         [
             ["", "measured"],
             ["start to first prediction, 2 workers", f"{median(s for s, _ in starts):.2f} s"],
-            ["the original's", f"{median(s for _, s in starts):.2f} s"],
+            [f"the same of {catalogue.JEREMYJORDAN}", f"{median(s for _, s in starts):.2f} s"],
             ["memory per worker, PSS", f"{number_text(compiled)} MB"],
-            ["with an estimator not compiled", f"{number_text(plain)} MB"],
+            ["the same, estimator not compiled", f"{number_text(plain)} MB"],
         ],
         [at_most("memory", "memory per worker", max(compiled, plain), 200, " MB")],
     )
@@ -38,7 +38,7 @@ def _start(bench: Bench, server: Server) -> float:
 
 
 def _memory(bench: Bench, server: Server) -> float:
-    """Return the largest worker's memory after some load, in MB."""
+    """Return the memory of the largest worker in MB after some load."""
     with bench.running(server) as started, pinned({bench.cores.loader}):
         wrk(bench.request(server), bench.seconds)
         workers = children(started.pid)

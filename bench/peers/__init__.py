@@ -1,1 +1,1 @@
-"""Other ways of serving the same model, each in an environment of its own under var/bench."""
+"""Other servers of the same model, each in its own environment in var/bench."""

@@ -1,4 +1,4 @@
-"""How each peer is installed, started and asked."""
+"""How each peer is installed, started and queried."""
 
 import json
 import shutil
@@ -10,60 +10,61 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import SERVICE
+from bench import PYTHONPATH
 from bench.bench import VAR, Bench
 from bench.machine import BenchError
 from bench.servers import Row, Server
 from bundle.manifest import ESTIMATOR_FILE
-from tools import ROOT
-from tools.stack.ports import free_port
 
 HERE = Path(__file__).parent
-ORIGINAL = "the original"
-ORIGINAL_WITH_EXTRAS = "the original with uvloop and httptools"
-LEFT_OUT = (
-    "Ray Serve is left out: it starts a cluster of a dozen processes for one model, and measured a"
-    " tenth of the slowest of these."
+JEREMYJORDAN = "jeremyjordan/ml-monitoring"
+JEREMYJORDAN_WITH_EXTRAS = f"{JEREMYJORDAN} with uvloop and httptools"
+EXCLUDED = (
+    "Left out: Ray Serve starts a cluster of a dozen processes for one model and reached a tenth of"
+    " the throughput of the slowest server here."
 )
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer: what pip installs, and its servers given its Python and a bench."""
+    """A peer: what pip installs, and a function from its Python and a bench to its servers."""
 
     name: str
     requirements: tuple[str, ...]
     servers: Callable[[Path, Bench], Iterator[Server]]
 
 
-def original(bench: Bench) -> Server:
-    """Return the original service as it ships: uvicorn without extras, each request logged."""
-    return _original(ORIGINAL, bench, "--loop", "asyncio", "--http", "h11")
+def jeremyjordan(bench: Bench) -> Server:
+    """Return jeremyjordan/ml-monitoring as published: uvicorn without extras, access log on."""
+    return _jeremyjordan(JEREMYJORDAN, bench, "--loop", "asyncio", "--http", "h11")
 
 
-def original_with_extras(bench: Bench) -> Server:
-    """Return it on uvicorn's faster loop and parser, without that log."""
-    return _original(
-        ORIGINAL_WITH_EXTRAS, bench, "--loop", "uvloop", "--http", "httptools", "--no-access-log"
+def jeremyjordan_with_extras(bench: Bench) -> Server:
+    """Return it with uvicorn's faster event loop and parser, access log off."""
+    return _jeremyjordan(
+        JEREMYJORDAN_WITH_EXTRAS,
+        bench,
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--no-access-log",
     )
 
 
-def _original(name: str, bench: Bench, *options: str) -> Server:
-    port = free_port()
-    application = ["--factory", "bench.peers.original:create_app"]
+def _jeremyjordan(name: str, bench: Bench, *options: str) -> Server:
+    port = bench.ports.reserve()
+    application = ["--factory", "bench.peers.jeremyjordan:create_app"]
     return Server(
         name,
         [sys.executable, "-m", "uvicorn", "--port", str(port), *options, *application],
         port,
-        environment=_model(bench) | {"PYTHONPATH": f"{ROOT}:{SERVICE}"},
+        environment=_model(bench) | {"PYTHONPATH": PYTHONPATH},
     )
 
 
 def install(peer: Peer) -> Path:
-    """Return the Python of a peer's environment, made where it is not there yet.
-
-    Raises BenchError.
-    """
+    """Return the Python of a peer's environment; install it unless it exists. Raises BenchError."""
     home = VAR / peer.name
     done = home / "installed.txt"
     wanted = "\n".join((*peer.requirements, f"scikit-learn=={version('scikit-learn')}"))
@@ -78,15 +79,15 @@ def install(peer: Peer) -> Path:
 
 
 def _run(*argv: str) -> None:
-    found = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if found.returncode:
-        said = found.stderr.strip().splitlines()[-1:] or ["no word"]
-        raise BenchError(f"could not be installed: {said[0]}")
+    completed = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        last = completed.stderr.strip().splitlines()[-1:] or ["no error output"]
+        raise BenchError(f"the installation failed: {last[0]}")
 
 
 def _mlserver(python: Path, bench: Bench) -> Iterator[Server]:
     for name, batch in (("MLServer", {}), ("MLServer, batching", _MLSERVER_BATCHING)):
-        ports = {f"{kind}_port": free_port() for kind in ("http", "grpc", "metrics")}
+        ports = {f"{kind}_port": bench.ports.reserve() for kind in ("http", "grpc", "metrics")}
         home = bench.directory / name.replace(", ", "-")
         home.mkdir()
         settings = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False, **ports}
@@ -106,7 +107,7 @@ def _mlserver(python: Path, bench: Bench) -> Iterator[Server]:
             _mlserver_body,
             lambda answer: float(answer["outputs"][0]["data"][0]),
             _model(bench),
-            restless=True,
+            polls_when_idle=True,
         )
 
 
@@ -120,7 +121,7 @@ def _mlserver_body(row: Row) -> Any:  # noqa: ANN401 any JSON
 
 def _bentoml(python: Path, bench: Bench) -> Iterator[Server]:
     for name, service in (("BentoML", "Single"), ("BentoML, batching", "Batching")):
-        port = free_port()
+        port = bench.ports.reserve()
         serve = ["serve", f"run_bentoml:{service}", "--host", "127.0.0.1", "--port", str(port)]
         home = {"BENTOML_HOME": str(VAR / "bentoml" / "home"), "BENTOML_DO_NOT_TRACK": "True"}
         yield Server(
@@ -130,20 +131,20 @@ def _bentoml(python: Path, bench: Bench) -> Iterator[Server]:
             body=lambda row: {"rows": [[*row.values()]]},
             prediction=lambda answer: float(answer[0]),
             environment=_model(bench) | home,
-            restless=True,
+            polls_when_idle=True,
         )
 
 
 def _litserve(python: Path, bench: Bench) -> Iterator[Server]:
     for name, rows in (("LitServe", 1), ("LitServe, batching", 16)):
-        port = free_port()
+        port = bench.ports.reserve()
         yield Server(
             name,
             [str(python), str(HERE / "run_litserve.py"), str(port), str(rows)],
             port,
             body=lambda row: {"row": [*row.values()]},
             environment=_model(bench),
-            restless=True,
+            polls_when_idle=True,
         )
 
 
@@ -155,5 +156,5 @@ PEERS = (
 
 
 def _model(bench: Bench) -> dict[str, str]:
-    """Return what every peer needs to know; threads would only fight for the one core."""
+    """Return the environment of every peer; more threads would only compete for the one core."""
     return {"BENCH_MODEL": str(bench.bundle / ESTIMATOR_FILE), "OMP_NUM_THREADS": "1"}

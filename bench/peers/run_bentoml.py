@@ -1,9 +1,9 @@
-"""The model behind BentoML; with `Batching`, it gathers requests into batches."""
+"""The model served by BentoML; `Batching` collects requests into batches."""
 
 import os
 from pathlib import Path
 
-import bentoml  # type: ignore[import-not-found]  # lives in an environment of its own
+import bentoml  # type: ignore[import-not-found]  # installed in its own environment
 import joblib
 import numpy as np
 

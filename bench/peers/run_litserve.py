@@ -1,11 +1,11 @@
-"""The model behind LitServe: `python run_litserve.py PORT ROWS_PER_BATCH`."""
+"""The model served by LitServe: `python run_litserve.py PORT ROWS_PER_BATCH`."""
 
 import os
 import sys
 from typing import Any
 
 import joblib
-import litserve  # type: ignore[import-not-found]  # lives in an environment of its own
+import litserve  # type: ignore[import-not-found]  # installed in its own environment
 import numpy as np
 
 
@@ -17,7 +17,7 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
         self._model = joblib.load(os.environ["BENCH_MODEL"])
 
     def decode_request(self, request: dict[str, list[float]]) -> list[float]:
-        """Return the row of a body."""
+        """Return the row of a request."""
         return request["row"]
 
     def predict(self, row: list[float]) -> float:
@@ -25,7 +25,7 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
         return float(self._model.predict([row])[0])
 
     def encode_response(self, prediction: float) -> dict[str, float]:
-        """Return what is answered."""
+        """Return the response of a prediction."""
         return {"quality": prediction}
 
 
@@ -33,7 +33,7 @@ class Batching(Single):
     """One call of the model per batch of requests."""
 
     def batch(self, rows: list[list[float]]) -> Any:  # noqa: ANN401
-        """Return some rows as one array."""
+        """Return the rows of a batch as one array."""
         return np.array(rows)
 
     def predict(self, rows: Any) -> Any:  # noqa: ANN401
@@ -41,9 +41,9 @@ class Batching(Single):
         return self._model.predict(rows)
 
     def unbatch(self, predictions: Any) -> list[float]:  # noqa: ANN401
-        """Return each request's prediction."""
-        found: list[float] = predictions.tolist()
-        return found
+        """Return the prediction of each request."""
+        split: list[float] = predictions.tolist()
+        return split
 
 
 if __name__ == "__main__":

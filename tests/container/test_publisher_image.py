@@ -21,7 +21,14 @@ from tests.support.docker import (
 from tests.support.model import parse, total
 from tests.support.spool import label, predictions, small_spool
 from tests.support.wait import eventually
-from tools.fiddler_stand_in import ORGANISATION, TOKEN, Fault, Fiddler, running_fiddler, times
+from tools.fiddler_stand_in import (
+    ORGANISATION,
+    TOKEN,
+    Fault,
+    Fiddler,
+    first_requests,
+    running_fiddler,
+)
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds the image
 
@@ -146,7 +153,7 @@ def test_publisher_stops_cleanly_while_fiddler_hangs(
     image: str, spool: Path, fiddler: Fiddler
 ) -> None:
     """In the 10 s that Docker gives by default it ends with 0, in the middle of a request."""
-    fiddler.fault = times(1, Fault("stall"))
+    fiddler.fault = first_requests(1, Fault("stall"))
     with hardened(image, fiddler.url, spool) as started:
         assert fiddler.stalled.wait(60), logs(started)
         docker("stop", "--time", "10", started.get_container_id())
@@ -164,7 +171,7 @@ def test_wrong_token_is_told_and_not_shown(image: str, spool: Path, fiddler: Fid
         eventually(lambda: value(started, "publisher_stopped", reason="denied"), "it is denied")
         said = logs(started)
 
-    assert "Fiddler denies access (401): Invalid token" in said
+    assert "Fiddler denied access (401): Invalid token" in said
     assert wrong not in said
 
 
@@ -173,7 +180,7 @@ def test_wrong_token_is_told_and_not_shown(image: str, spool: Path, fiddler: Fid
     [
         ({"FIDDLER_URL": ""}, "FIDDLER_URL: Field required"),
         ({"FIDDLER_AUTH_TOKEN": ""}, "FIDDLER_AUTH_TOKEN: Field required"),
-        ({"FIDDLER_URL": f"{NOWHERE}/v3"}, "FIDDLER_URL: Value error, a path is in it"),
+        ({"FIDDLER_URL": f"{NOWHERE}/v3"}, "FIDDLER_URL: Value error, must not have a path"),
         ({"PUBLISHER_METRICS_PORT": "0"}, "PUBLISHER_METRICS_PORT: "),
         ({"PUBLISHER_HOST": "192.0.2.1"}, "PUBLISHER_METRICS_PORT: Cannot assign"),
     ],

@@ -1,4 +1,4 @@
-"""The dashboards keep the house's rules."""
+"""The dashboards follow the project's conventions."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ PANELS = [
     for panel in panels(dashboard(stem))
     if panel["type"] != "row"
 ]
-# What only the publisher can tell.
+# Panels of the publisher's metrics.
 EXPORT = [
     panel
     for panel in panels(dashboard("service"))
@@ -43,7 +43,7 @@ EXPORT = [
 ]
 QUERIES = panel_queries() + annotation_queries() + variable_queries()
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
-# What a person picks, and what Grafana itself fills in, for a parser that knows no $.
+# Values for the variables of the dashboards and of Grafana, which promtool cannot parse.
 VALUES = {
     "__rate_interval": "1m",
     "__range": "1h",
@@ -58,14 +58,14 @@ on_each_panel = pytest.mark.parametrize("panel", PANELS)
 on_each_query = pytest.mark.parametrize("query", QUERIES, ids=str)
 
 
-def test_there_are_dashboards() -> None:
-    """The other tests have something to look at."""
+def test_the_dashboards_are_found() -> None:
+    """The dashboards model and service are among the dashboards that the other tests check."""
     assert {"model", "service"} <= set(STEMS)
 
 
 @on_each_dashboard
-def test_dashboard_has_a_fixed_identity(stem: str) -> None:
-    """The uid is the file's name; Grafana's own numbers (id, version) stay out of the source."""
+def test_each_dashboard_has_a_fixed_identity(stem: str) -> None:
+    """The uid derives from the file's name, and keys that Grafana generates are absent."""
     board = dashboard(stem)
 
     assert board["uid"] == f"ml-{stem}"
@@ -77,8 +77,8 @@ def test_dashboard_has_a_fixed_identity(stem: str) -> None:
 
 
 @on_each_dashboard
-def test_dashboard_opens_on_the_last_hour(stem: str) -> None:
-    """The time range is the drift window, in the reader's time zone, and it refreshes."""
+def test_each_dashboard_opens_on_the_last_hour(stem: str) -> None:
+    """The range is the drift window, in the browser's time zone, refreshed every 30 s."""
     board = dashboard(stem)
 
     assert board["time"] == {"from": "now-1h", "to": "now"}
@@ -88,7 +88,7 @@ def test_dashboard_opens_on_the_last_hour(stem: str) -> None:
 
 @on_each_dashboard
 def test_dashboards_link_to_each_other(stem: str) -> None:
-    """A link by tag leads to all of them and takes time range and variables along."""
+    """A link by tag leads to all dashboards and keeps the time range and the variables."""
     [link] = dashboard(stem)["links"]
 
     assert (link["type"], link["tags"]) == ("dashboards", ["ml-monitoring"])
@@ -98,7 +98,7 @@ def test_dashboards_link_to_each_other(stem: str) -> None:
 
 @on_each_dashboard
 def test_panel_ids_are_unique(stem: str) -> None:
-    """Ids are positive and unique, rows included."""
+    """Ids are positive and unique, including those of rows."""
     ids = [panel["id"] for panel in panels(dashboard(stem))]
 
     assert min(ids) > 0
@@ -106,8 +106,8 @@ def test_panel_ids_are_unique(stem: str) -> None:
 
 
 @on_each_dashboard
-def test_panels_lie_in_the_grid_without_overlap(stem: str) -> None:
-    """Every panel lies within the 24 columns, and no two share a cell."""
+def test_panels_do_not_overlap(stem: str) -> None:
+    """Every panel is within the 24 columns, and no two panels overlap."""
     boxes = [panel["gridPos"] for panel in panels(dashboard(stem))]
 
     assert [box for box in boxes if box["x"] < 0 or box["x"] + box["w"] > 24] == []
@@ -122,8 +122,8 @@ def _overlap(one: Json, two: Json) -> bool:
 
 
 @on_each_dashboard
-def test_titles_are_unique(stem: str) -> None:
-    """A person can name a panel."""
+def test_panel_titles_are_unique(stem: str) -> None:
+    """Every panel has a title that no other panel of the dashboard has."""
     titles = [panel["title"] for panel in panels(dashboard(stem))]
 
     assert all(titles)
@@ -132,7 +132,7 @@ def test_titles_are_unique(stem: str) -> None:
 
 @on_each_dashboard
 def test_variables_are_defined_and_used(stem: str) -> None:
-    """Every $name of a query or title is a variable with a description, and none is idle."""
+    """Every $name is a variable with a description, and every variable is used."""
     board = dashboard(stem)
     variables = board["templating"]["list"]
     names = {variable["name"] for variable in variables}
@@ -145,8 +145,8 @@ def test_variables_are_defined_and_used(stem: str) -> None:
 
 
 @on_each_dashboard
-def test_variables_refresh_and_offer_a_label(stem: str) -> None:
-    """Each asks label_values of a known series, again whenever the time range changes."""
+def test_variables_query_labels_of_known_series(stem: str) -> None:
+    """Each variable queries label_values and refreshes whenever the time range changes."""
     for variable in dashboard(stem)["templating"]["list"]:
         selector, label = label_values(variable)
         [name] = metric_names(selector)
@@ -157,15 +157,15 @@ def test_variables_refresh_and_offer_a_label(stem: str) -> None:
 
 
 @on_each_panel
-def test_panel_says_what_it_shows(panel: Json) -> None:
-    """Title, and a description that is a sentence."""
+def test_each_panel_has_a_title_and_a_description(panel: Json) -> None:
+    """The description ends like a sentence."""
     assert panel["title"]
     assert re.search(r"\w{2}.*[.]$", panel["description"], re.DOTALL)
 
 
 @on_each_panel
-def test_panel_has_a_unit(panel: Json) -> None:
-    """Numbers have a unit; a heatmap's axis is what carries one."""
+def test_each_panel_has_a_unit(panel: Json) -> None:
+    """Every panel with queries has a unit; that of a heatmap is on its axis."""
     if panel["type"] == "text":
         assert "targets" not in panel
     elif panel["type"] == "heatmap":
@@ -175,8 +175,8 @@ def test_panel_has_a_unit(panel: Json) -> None:
 
 
 @on_each_panel
-def test_panel_asks_the_prometheus_of_both_stacks(panel: Json) -> None:
-    """The datasource is `prometheus`, on the panel and on each target; refIds are unique."""
+def test_each_panel_queries_the_provisioned_datasource(panel: Json) -> None:
+    """The datasource of the panel and of each target is `prometheus`; refIds are unique."""
     targets = panel.get("targets", [])
     refs = [target["refId"] for target in targets]
 
@@ -186,8 +186,8 @@ def test_panel_asks_the_prometheus_of_both_stacks(panel: Json) -> None:
 
 
 @on_each_panel
-def test_lines_have_names(panel: Json) -> None:
-    """What is drawn as several series has a legend written for people."""
+def test_panels_with_several_series_have_a_legend(panel: Json) -> None:
+    """Every target of such a panel has a legend format, and time series show the legend."""
     if panel["type"] in {"timeseries", "state-timeline", "bargauge"}:
         assert all(target["legendFormat"] for target in panel["targets"])
     if panel["type"] == "timeseries":
@@ -195,8 +195,8 @@ def test_lines_have_names(panel: Json) -> None:
 
 
 @on_each_panel
-def test_tables_ask_once(panel: Json) -> None:
-    """A table or a bar chart shows now: its queries are instant, in table format."""
+def test_tables_use_instant_queries(panel: Json) -> None:
+    """Queries of tables and bar charts are instant and in table format."""
     if panel["type"] in {"table", "barchart"}:
         for target in panel["targets"]:
             assert (target["instant"], target["range"], target["format"]) == (True, False, "table")
@@ -213,7 +213,7 @@ def test_tables_ask_once(panel: Json) -> None:
     ],
 )
 def test_thresholds_are_drawn(stem: str, title: str, values: list[float]) -> None:
-    """The lines that the rules judge by can be seen."""
+    """A panel shows the thresholds of the rules as dashed lines."""
     [panel] = [each for each in panels(dashboard(stem)) if each["title"] == title]
     defaults = panel["fieldConfig"]["defaults"]
 
@@ -221,8 +221,8 @@ def test_thresholds_are_drawn(stem: str, title: str, values: list[float]) -> Non
     assert defaults["custom"]["thresholdsStyle"]["mode"] == "dashed"
 
 
-def test_the_backlogs_line_is_the_alerts() -> None:
-    """The age at which the line is drawn is the one that PublisherBehind compares with."""
+def test_the_backlogs_threshold_is_that_of_the_alert() -> None:
+    """The threshold of the panel is the age that the alert PublisherBehind compares with."""
     rules = yaml.safe_load((RULES / "publisher.yml").read_text("utf-8"))["groups"][0]["rules"]
     [compared] = {
         float(found)
@@ -234,17 +234,17 @@ def test_the_backlogs_line_is_the_alerts() -> None:
     assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == compared
 
 
-def test_panels_say_that_there_is_no_publisher() -> None:
-    """It is optional: without it, its panels name what is missing instead of "No data"."""
-    said = {panel["title"]: panel["fieldConfig"]["defaults"].get("noValue") for panel in EXPORT}
+def test_the_publishers_panels_explain_missing_data() -> None:
+    """Without the optional publisher, its panels show "No publisher" instead of "No data"."""
+    texts = {panel["title"]: panel["fieldConfig"]["defaults"].get("noValue") for panel in EXPORT}
 
-    assert len(said) >= 6
-    assert set(said.values()) == {"No publisher"}
+    assert len(texts) >= 6
+    assert set(texts.values()) == {"No publisher"}
 
 
 @on_each_query
-def test_query_reads_series_that_exist(query: Query) -> None:
-    """Every series is one of the contract or recorded by a rule, matched on labels it has."""
+def test_each_query_reads_existing_series(query: Query) -> None:
+    """Every series is documented or recorded by a rule and has the labels in its selector."""
     names = metric_names(query.expr)
     labels = matched_labels(query.expr)
 
@@ -256,14 +256,14 @@ def test_query_reads_series_that_exist(query: Query) -> None:
 
 
 @on_each_query
-def test_query_leaves_the_window_to_grafana(query: Query) -> None:
-    """Fixed windows belong to recording rules; here it is the zoom's, or the time range."""
+def test_each_query_uses_grafanas_windows(query: Query) -> None:
+    """Range selectors use $__rate_interval or $__range; fixed windows are in recording rules."""
     assert set(ranges(query.expr)) <= {"$__rate_interval", "$__range"}
 
 
 @on_each_query
-def test_query_of_the_model_names_its_job(query: Query) -> None:
-    """A cluster's Prometheus holds other services' http_ series as well."""
+def test_each_query_of_the_model_selects_its_job(query: Query) -> None:
+    """Other services in a cluster may have http_ series, so selectors match on the job."""
     for name, labels in matched_labels(query.expr).items():
         if name.startswith(("http_", "model_", "job:", "model:")) and "variable job" not in str(
             query
@@ -271,8 +271,8 @@ def test_query_of_the_model_names_its_job(query: Query) -> None:
             assert "job" in labels
 
 
-def test_every_query_is_promql(tmp_path: Path) -> None:
-    """Prometheus' own parser takes each expression, variables filled in."""
+def test_every_query_is_valid_promql(tmp_path: Path) -> None:
+    """Prometheus' parser accepts each expression after its variables are replaced."""
     promtool = require("promtool")
     rules = [
         {"record": f"query_{number}", "expr": query.substituted(VALUES)}
@@ -290,8 +290,8 @@ def test_every_query_is_promql(tmp_path: Path) -> None:
 
 
 @on_each_dashboard
-def test_source_is_written_one_way(stem: str) -> None:
-    """Two-space JSON, so that an export from the browser differs only in what was changed."""
+def test_each_dashboard_is_formatted_consistently(stem: str) -> None:
+    """The JSON has two-space indentation, so that an export from Grafana has a minimal diff."""
     text = (DASHBOARDS / f"{stem}.json").read_text("utf-8")
 
     assert text == json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"

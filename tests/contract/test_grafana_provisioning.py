@@ -15,13 +15,13 @@ DATASOURCES = GRAFANA / "provisioning" / "datasources"
 
 
 def load(path: Path) -> Any:  # noqa: ANN401 (YAML)
-    """Return a YAML file's content."""
+    """Return the content of a YAML file."""
     return yaml.safe_load(path.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
-def test_datasource_is_fixed_and_finds_its_server_by_environment(name: str) -> None:
-    """One datasource a file, uid = type = file's name, not editable, URL from the environment."""
+def test_each_datasource_is_fixed_and_takes_its_url_from_the_environment(name: str) -> None:
+    """A file has one datasource, with the file's name as uid and type, that is not editable."""
     [source] = load(DATASOURCES / f"{name}.yml")["datasources"]
 
     assert (source["uid"], source["type"]) == (name, name)
@@ -30,8 +30,8 @@ def test_datasource_is_fixed_and_finds_its_server_by_environment(name: str) -> N
     assert source["editable"] is False
 
 
-def test_datasources_are_these() -> None:
-    """Prometheus is the default, and its alerts are Alertmanager's."""
+def test_prometheus_is_the_default_datasource() -> None:
+    """There are two datasources, and Prometheus refers to Alertmanager for its alerts."""
     sources = [source for path in DATASOURCES.iterdir() for source in load(path)["datasources"]]
     defaults = [source for source in sources if source.get("isDefault")]
 
@@ -41,16 +41,16 @@ def test_datasources_are_these() -> None:
     assert defaults[0]["jsonData"]["httpMethod"] == "POST"
 
 
-def test_time_interval_is_the_scrape_interval() -> None:
-    """$__rate_interval is four scrapes only if Grafana knows how often Prometheus scrapes."""
+def test_the_time_interval_is_the_scrape_interval() -> None:
+    """$__rate_interval spans four scrapes only if timeInterval is the scrape interval."""
     [source] = load(DATASOURCES / "prometheus.yml")["datasources"]
     scrape = load(ROOT / "prometheus" / "prometheus.yml")["global"]["scrape_interval"]
 
     assert source["jsonData"]["timeInterval"] == scrape
 
 
-def test_provider_reads_the_folder_it_lies_in() -> None:
-    """The dashboards' path follows the provisioning directory of whichever stack runs Grafana."""
+def test_the_provider_reads_its_own_folder() -> None:
+    """The path of the dashboards is relative to the provisioning directory of each stack."""
     [provider] = load(DASHBOARDS / "provider.yml")["providers"]
 
     assert provider["options"]["path"] == "${GF_PATHS_PROVISIONING}/dashboards"
@@ -58,15 +58,15 @@ def test_provider_reads_the_folder_it_lies_in() -> None:
     assert provider["allowUiUpdates"] is False
 
 
-def test_dashboards_folder_holds_one_provider() -> None:
-    """Grafana reads every YAML there as provider configuration, so nothing else may be YAML."""
+def test_the_dashboards_folder_has_one_provider() -> None:
+    """The provider is the only other file, because Grafana reads every YAML there as a provider."""
     others = [path.name for path in DASHBOARDS.iterdir() if path.suffix != ".json"]
 
     assert others == ["provider.yml"]
 
 
-def test_kustomization_exports_every_dashboard() -> None:
-    """One ConfigMap per dashboard, its key prefixed against other charts' files."""
+def test_the_kustomization_exports_every_dashboard() -> None:
+    """There is one ConfigMap per dashboard, with a prefixed key to avoid name conflicts."""
     listed = {
         each["name"]: each["files"]
         for each in load(GRAFANA / "kustomization.yaml")["configMapGenerator"]
@@ -78,8 +78,8 @@ def test_kustomization_exports_every_dashboard() -> None:
     }
 
 
-def test_kustomization_labels_for_the_sidecar() -> None:
-    """kube-prometheus-stack's sidecar finds the ConfigMaps by label, under stable names."""
+def test_the_config_maps_have_the_sidecars_label() -> None:
+    """kube-prometheus-stack's sidecar finds the ConfigMaps by their label, under stable names."""
     options = load(GRAFANA / "kustomization.yaml")["generatorOptions"]
 
     assert options["labels"] == {"grafana_dashboard": "1"}
@@ -87,12 +87,12 @@ def test_kustomization_labels_for_the_sidecar() -> None:
 
 
 def test_dashboards_fit_client_side_apply() -> None:
-    """Below 256 KiB a ConfigMap needs no server-side apply."""
+    """Every dashboard is smaller than 256 KiB, so it needs no server-side apply."""
     assert [path.name for path in dashboard_files() if path.stat().st_size >= 256 * 1024] == []
 
 
 def test_kustomize_builds_the_config_maps() -> None:
-    """The files arrive unchanged in ConfigMaps with the sidecar's label."""
+    """The built ConfigMaps have the sidecar's label and the unchanged files."""
     built = subprocess.run(
         [require("kustomize"), "build", GRAFANA], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The dashboards hold no key that Grafana's published schema does not know."""
+"""The dashboards have no key that is unknown to Grafana's published schema."""
 
 import json
 import warnings
@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from tests.support.grafana import dashboard, dashboard_files
 
 with warnings.catch_warnings():
-    # The SDK prefers the v2 schema, which Grafana's file provisioning refuses.
+    # The SDK deprecates this schema in favour of v2, which Grafana's file provisioning rejects.
     warnings.simplefilter("ignore", DeprecationWarning)
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -19,7 +19,7 @@ register_default_plugins()
 
 
 def lost_keys(before: object, after: object, path: str = "") -> Iterator[str]:
-    """Yield the path of every key or item of `before` that `after` has not."""
+    """Yield the path of every key or item of `before` that is missing in `after`."""
     if isinstance(before, dict):
         kept = after if isinstance(after, dict) else {}
         for key, value in before.items():
@@ -36,7 +36,7 @@ def lost_keys(before: object, after: object, path: str = "") -> Iterator[str]:
 
 
 def round_trip(board: object) -> object:
-    """Return the board as the SDK understands it."""
+    """Return the dashboard after decoding and encoding by the SDK."""
     decoded = Dashboard.from_json(json.loads(json.dumps(board)))
     again: object = json.loads(JSONEncoder().encode(decoded))
     return again
@@ -44,14 +44,14 @@ def round_trip(board: object) -> object:
 
 @pytest.mark.parametrize("stem", [path.stem for path in dashboard_files()])
 def test_no_key_is_unknown_to_the_schema(stem: str) -> None:
-    """Decoded and encoded by the SDK, every key is still there: a typo would be lost."""
+    """Decoding and encoding by the SDK drops no key; it would drop a misspelt one."""
     board = dashboard(stem)
 
     assert list(lost_keys(board, round_trip(board))) == []
 
 
 def test_a_typo_is_found() -> None:
-    """The check above sees a misspelt key in options, targets and field configuration."""
+    """A misspelt key is reported in options, in targets and in the field configuration."""
     board = json.loads(json.dumps(dashboard("service")))
     panel = next(each for each in board["panels"] if each["type"] == "timeseries")
     panel["options"]["legned"] = {}

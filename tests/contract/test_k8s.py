@@ -1,4 +1,4 @@
-"""The manifests are valid, safe, and point at each other."""
+"""The manifests are valid, secure and consistent with each other."""
 
 import re
 from collections.abc import Iterator
@@ -27,8 +27,9 @@ from tests.support.k8s import (
     workloads,
 )
 from tools import ROOT
+from tools.stack.settings import PORTS
 
-# The oldest that knows every field we use, and the newest there are schemas of.
+# The oldest version that has every field in use, and the newest whose schemas are available.
 VERSIONS = ("1.31", "1.37")
 CUSTOM = "monitoring.coreos.com"
 APPLIED = (*OVERLAYS[1:], *WITH_FIDDLER)
@@ -40,7 +41,7 @@ applied = pytest.mark.parametrize("overlay", APPLIED)
 @overlays
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_fits_the_schemas_of_kubernetes(overlay: str, version: str) -> None:
-    """No field is unknown, none has a wrong type, none is missing."""
+    """Every native object is valid under the oldest and the newest supported version."""
     native = [each for each in build(overlay) if CUSTOM not in each["apiVersion"]]
 
     assert [problem for each in native for problem in schema_problems(each, version)] == []
@@ -48,7 +49,7 @@ def test_every_object_fits_the_schemas_of_kubernetes(overlay: str, version: str)
 
 @overlays
 def test_every_custom_resource_fits_its_schema(overlay: str) -> None:
-    """ServiceMonitors and PrometheusRules use the operator's fields and no others."""
+    """Every ServiceMonitor and PrometheusRule is valid under the operator's schema."""
     custom = [each for each in build(overlay) if CUSTOM in each["apiVersion"]]
 
     assert {"PrometheusRule", "ServiceMonitor"} == {each["kind"] for each in custom}
@@ -64,8 +65,8 @@ def test_every_custom_resource_fits_its_schema(overlay: str) -> None:
     ],
     ids=["unknown field", "wrong type", "unknown field deep inside"],
 )
-def test_the_schema_check_refuses_what_kubernetes_would(broken: Json) -> None:
-    """A misspelt field is not passed over, at whatever depth."""
+def test_the_schema_check_rejects_what_kubernetes_rejects(broken: Json) -> None:
+    """A misspelt field is reported at any depth, and so is a wrong type."""
     deployment = named(build("base"), "Deployment", "model")
 
     assert schema_problems({**deployment, "spec": {**deployment["spec"], **broken}}, VERSIONS[-1])
@@ -75,22 +76,22 @@ def test_the_schema_check_refuses_what_kubernetes_would(broken: Json) -> None:
     ("kind", "broken"),
     [
         ("ServiceMonitor", {"joblabel": "app.kubernetes.io/name"}),
-        ("ServiceMonitor", {"endpoints": [{"port": 8001}]}),
+        ("ServiceMonitor", {"endpoints": [{"port": PORTS["MODEL_METRICS_PORT"]}]}),
         ("PrometheusRule", {"groups": [{"name": "a", "rules": [{"alert": "A", "exp": "1"}]}]}),
         ("PrometheusRule", {"groups": [{"name": "a", "rules": [{"expr": "1"}]}]}),
     ],
     ids=["unknown field", "port by number", "misspelt expr", "neither record nor alert"],
 )
-def test_the_schema_check_refuses_what_the_operator_would(kind: str, broken: Json) -> None:
-    """A misspelt field of a custom resource is not passed over."""
+def test_the_schema_check_rejects_what_the_operator_rejects(kind: str, broken: Json) -> None:
+    """An invalid field of a custom resource is reported."""
     valid = named(build("base"), kind, "model")
 
     assert custom_problems({**valid, "spec": {**valid["spec"], **broken}})
 
 
 @overlays
-def test_every_container_is_clean_under_the_restricted_profile(overlay: str) -> None:
-    """Nothing needs more than Pod Security's strictest level gives, and the root is read-only."""
+def test_every_container_satisfies_the_restricted_profile(overlay: str) -> None:
+    """Every container meets Pod Security's restricted level and has a read-only root."""
     checked = list(every_container(build(overlay)))
 
     assert checked
@@ -107,35 +108,35 @@ def test_every_container_is_clean_under_the_restricted_profile(overlay: str) -> 
 
 
 @overlays
-def test_every_pod_keeps_to_itself(overlay: str) -> None:
-    """No host namespace or path, no service links, and a token for the one Job that needs it."""
+def test_every_pod_is_isolated_from_its_host(overlay: str) -> None:
+    """No pod uses a host namespace or path, and only one Job has a service account token."""
     for workload in workloads(build(overlay)):
         spec = pod_spec(workload)
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         assert all("hostPath" not in volume for volume in spec["volumes"])
-        assert spec["enableServiceLinks"] is False, "a Service `model` would set MODEL_PORT"
+        assert spec["enableServiceLinks"] is False, "the Service `model` would set MODEL_PORT"
         assert spec["automountServiceAccountToken"] is (title(workload) == "Job/prediction-key")
 
 
 @overlays
 def test_every_container_has_requests_and_limits(overlay: str) -> None:
-    """The scheduler knows what each needs, and the node what each may take."""
+    """Every container has requests and limits for processor and memory."""
     for workload, container in every_container(build(overlay)):
-        given = {key: set(value) for key, value in container["resources"].items()}
-        assert given == {"limits": {"cpu", "memory"}, "requests": {"cpu", "memory"}}, title(
+        resources = {key: set(value) for key, value in container["resources"].items()}
+        assert resources == {"limits": {"cpu", "memory"}, "requests": {"cpu", "memory"}}, title(
             workload
         )
 
 
 @overlays
-def test_liveness_is_not_readiness(overlay: str) -> None:
-    """A pod that is not ready gets no traffic; only one that is not alive is killed for it."""
+def test_liveness_and_readiness_have_separate_endpoints(overlay: str) -> None:
+    """A pod that is not ready gets no traffic, but is restarted only if it is not alive."""
     model = containers(named(build(overlay), "Deployment", "model"))[-1]
-    asked = {
+    probes = {
         probe: model[f"{probe}Probe"]["httpGet"] for probe in ("startup", "readiness", "liveness")
     }
 
-    assert asked == {
+    assert probes == {
         "startup": {"path": "/readyz", "port": "http"},
         "readiness": {"path": "/readyz", "port": "http"},
         "liveness": {"path": "/healthz", "port": "http"},
@@ -144,28 +145,28 @@ def test_liveness_is_not_readiness(overlay: str) -> None:
 
 @overlays
 def test_an_update_of_the_model_loses_no_request(overlay: str) -> None:
-    """The old pod goes after the new one is ready, once scraped again, with time to finish."""
+    """The old pod stops after the new one is ready, after a last scrape, with time to finish."""
     deployment = named(build(overlay), "Deployment", "model")
     rolling = deployment["spec"]["strategy"]["rollingUpdate"]
-    told_after = containers(deployment)[-1]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    pre_stop = containers(deployment)[-1]["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = pod_spec(deployment)["terminationGracePeriodSeconds"]
 
     assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
-    assert told_after >= 5 + scrape_interval()
-    assert grace >= told_after + graceful_timeout() + 5
+    assert pre_stop >= 5 + scrape_interval()
+    assert grace >= pre_stop + graceful_timeout() + 5
 
 
 def scrape_interval() -> int:
-    """Return the seconds between two scrapes."""
+    """Return the scrape interval in seconds."""
     config = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
     return int(config["global"]["scrape_interval"].removesuffix("s"))
 
 
 def graceful_timeout() -> int:
-    """Return the seconds that the service gives to requests in flight, in Kubernetes."""
-    given = named_settings("model").get("MODEL_GRACEFUL_TIMEOUT")
-    if given:
-        return int(given)
+    """Return the service's graceful timeout in Kubernetes in seconds."""
+    setting = named_settings("model").get("MODEL_GRACEFUL_TIMEOUT")
+    if setting:
+        return int(setting)
     source = (ROOT / "services/model/serving/settings.py").read_text()
     found = re.search(r"graceful_timeout: .*?\] = (\d+)", source, re.DOTALL)
     assert found
@@ -173,7 +174,7 @@ def graceful_timeout() -> int:
 
 
 def named_settings(service: str) -> dict[str, str]:
-    """Return a service's settings of the base."""
+    """Return a service's settings in the base."""
     maps = of_kind(build("base"), "ConfigMap")
     return next(
         each["data"] for each in maps if each["metadata"]["name"].startswith(f"{service}-settings-")
@@ -182,7 +183,7 @@ def named_settings(service: str) -> dict[str, str]:
 
 @overlays
 def test_every_service_selects_pods_that_listen(overlay: str) -> None:
-    """A Service's selector matches exactly one workload, and its ports are that one's."""
+    """Each Service selects exactly one workload and has only ports of that workload."""
     objects = build(overlay)
     for service in of_kind(objects, "Service"):
         found = selected(service["spec"]["selector"], workloads(objects))
@@ -194,7 +195,7 @@ def test_every_service_selects_pods_that_listen(overlay: str) -> None:
 
 @overlays
 def test_every_workload_selects_its_own_pods(overlay: str) -> None:
-    """A Deployment's selector matches the pods it makes, and no other Deployment's."""
+    """Each Deployment's selector matches its own pods and no other Deployment's."""
     deployments = of_kind(build(overlay), "Deployment")
     for deployment in deployments:
         selector = deployment["spec"]["selector"]["matchLabels"]
@@ -202,8 +203,8 @@ def test_every_workload_selects_its_own_pods(overlay: str) -> None:
 
 
 @overlays
-def test_every_object_says_what_it_belongs_to(overlay: str) -> None:
-    """Pods carry a name and what they are part of, by Kubernetes' own label names."""
+def test_every_object_has_the_recommended_labels(overlay: str) -> None:
+    """Every object has the label part-of, and pods also have the label name."""
     objects = build(overlay)
 
     assert {"ml-monitoring"} == {labels(each)["app.kubernetes.io/part-of"] for each in objects}
@@ -212,8 +213,8 @@ def test_every_object_says_what_it_belongs_to(overlay: str) -> None:
 
 
 @overlays
-def test_everything_is_in_the_namespace_which_enforces_the_restricted_profile(overlay: str) -> None:
-    """One namespace, made here, and Pod Security's strictest level on it."""
+def test_the_only_namespace_enforces_the_restricted_profile(overlay: str) -> None:
+    """Every object is in one namespace, which enforces Pod Security's restricted level."""
     objects = build(overlay)
     (namespace,) = of_kind(objects, "Namespace")
 
@@ -225,7 +226,7 @@ def test_everything_is_in_the_namespace_which_enforces_the_restricted_profile(ov
 
 @overlays
 def test_every_service_monitor_names_the_job_of_the_contract(overlay: str) -> None:
-    """`job` is the label that jobLabel names, on the one Service that is selected."""
+    """Each ServiceMonitor selects one Service, whose jobLabel value is the expected job."""
     objects = build(overlay)
     for monitor in of_kind(objects, "ServiceMonitor"):
         spec = monitor["spec"]
@@ -235,23 +236,23 @@ def test_every_service_monitor_names_the_job_of_the_contract(overlay: str) -> No
             if spec["selector"]["matchLabels"].items() <= labels(service).items()
         ]
         assert len(found) == 1, title(monitor)
-        assert spec["serviceDiscoveryRole"] == "EndpointSlice", "a pod that ends is scraped still"
+        assert spec["serviceDiscoveryRole"] == "EndpointSlice", "terminating pods are scraped too"
         assert labels(found[0])[spec["jobLabel"]] == monitor["metadata"]["name"]
         offered = {port["name"] for port in found[0]["spec"]["ports"]}
         assert {endpoint["port"] for endpoint in spec["endpoints"]} <= offered
 
 
 @applied
-def test_the_operator_sees_what_is_for_it(overlay: str) -> None:
-    """Monitors and rules carry the release label that kube-prometheus-stack selects by."""
+def test_custom_resources_have_the_release_label(overlay: str) -> None:
+    """Every custom resource has the label by which kube-prometheus-stack selects."""
     custom = [each for each in build(overlay) if CUSTOM in each["apiVersion"]]
 
     assert {"prometheus-stack"} == {labels(each)["release"] for each in custom}
 
 
 @overlays
-def test_nothing_secret_is_in_a_manifest(overlay: str) -> None:
-    """No Secret, no ConfigMap key and no variable carries the value of a secret."""
+def test_no_manifest_contains_a_secret(overlay: str) -> None:
+    """No Secret, ConfigMap key or variable has the value of a secret."""
     objects = build(overlay)
     secret = re.compile(r"KEYS?$|TOKEN|PASSWORD|SECRET|WEBHOOK", re.IGNORECASE)
     maps = {key for each in of_kind(objects, "ConfigMap") for key in each.get("data", {})}
@@ -268,16 +269,16 @@ def test_nothing_secret_is_in_a_manifest(overlay: str) -> None:
 
 
 @overlays
-def test_every_configmap_that_is_used_exists(overlay: str) -> None:
-    """Names with a hash are rewritten where they are used."""
+def test_every_referenced_configmap_exists(overlay: str) -> None:
+    """Every ConfigMap that a pod refers to exists under that name, including its hash."""
     objects = build(overlay)
-    there = {each["metadata"]["name"] for each in of_kind(objects, "ConfigMap")}
+    existing = {each["metadata"]["name"] for each in of_kind(objects, "ConfigMap")}
 
-    assert set(used_configmaps(overlay)) <= there
+    assert set(referenced_configmaps(overlay)) <= existing
 
 
-def used_configmaps(overlay: str) -> Iterator[str]:
-    """Yield the ConfigMaps that pods read."""
+def referenced_configmaps(overlay: str) -> Iterator[str]:
+    """Yield the names of the ConfigMaps that pods refer to."""
     for workload, container in every_container(build(overlay)):
         for source in container.get("envFrom", ()):
             if "configMapRef" in source:
@@ -287,8 +288,8 @@ def used_configmaps(overlay: str) -> Iterator[str]:
                 yield volume["configMap"]["name"]
 
 
-def test_dashboards_reach_the_sidecar() -> None:
-    """Each has the label it looks for, a stable name, and room below what `apply` can carry."""
+def test_dashboards_can_be_loaded_by_the_sidecar() -> None:
+    """Each has the sidecar's label, a stable name, and a size that `kubectl apply` accepts."""
     boards = [
         each for each in of_kind(build("base"), "ConfigMap") if "grafana_dashboard" in labels(each)
     ]
@@ -297,12 +298,12 @@ def test_dashboards_reach_the_sidecar() -> None:
     for board in boards:
         assert labels(board)["grafana_dashboard"] == "1"
         assert not re.search(r"-[a-z0-9]{10}$", board["metadata"]["name"])
-        # kubectl keeps what was applied in an annotation, which may have 256 KiB.
+        # kubectl stores what it applied in an annotation, which is limited to 256 KiB.
         assert sum(map(len, board["data"].values())) < 200 * 1024
 
 
-def test_replicas_sign_with_the_same_key() -> None:
-    """Without a key the base runs; what is applied waits for one instead of making up many."""
+def test_overlays_require_one_key_for_all_replicas() -> None:
+    """The base runs without the Secret of the key; the overlays wait for it."""
     assert key_reference("base") == {
         "name": "model-secrets",
         "key": "MODEL_PREDICTION_KEYS",
@@ -313,31 +314,31 @@ def test_replicas_sign_with_the_same_key() -> None:
 
 
 def key_reference(overlay: str) -> Json:
-    """Return where the model's pods get the key of prediction ids."""
+    """Return the reference of the model's pods to the key of prediction ids."""
     model = containers(named(build(overlay), "Deployment", "model"))[-1]
     (variable,) = [each for each in model["env"] if each["name"] == "MODEL_PREDICTION_KEYS"]
     reference: Json = variable["valueFrom"]["secretKeyRef"]
     return reference
 
 
-def test_the_key_is_made_by_an_account_that_can_do_nothing_else() -> None:
-    """It may create a Secret in its own namespace, and neither read nor change any."""
+def test_the_account_that_creates_the_key_has_no_other_permission() -> None:
+    """It may create Secrets in its namespace, but neither read nor change them."""
     (role,) = of_kind(build("overlays/minikube"), "Role")
 
     assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}]
 
 
 class TestProduction:
-    """overlays/production differs in substance."""
+    """What overlays/production changes."""
 
     objects = property(lambda _: build("overlays/production"))
 
-    def test_it_simulates_no_traffic(self) -> None:
-        """Locust is not there, nor is the Job that makes up a key."""
+    def test_production_has_no_simulated_traffic(self) -> None:
+        """The only workload is the model: neither locust nor the Job of the key is included."""
         assert [title(each) for each in workloads(self.objects)] == ["Deployment/model"]
 
-    def test_the_registry_is_written_once(self) -> None:
-        """Every image comes from the registry of registry.env."""
+    def test_every_image_comes_from_the_registry_of_registry_env(self) -> None:
+        """The prefix of every image is IMAGE_PREFIX of registry.env."""
         lines = (ROOT / "k8s/overlays/production/registry.env").read_text().splitlines()
         prefix = next(line.removeprefix("IMAGE_PREFIX=") for line in lines if "=" in line)
         images = [container["image"] for _, container in every_container(self.objects)]
@@ -350,8 +351,8 @@ class TestProduction:
             if each["metadata"]["name"].startswith("registry")
         ]
 
-    def test_the_autoscaler_owns_the_replicas(self) -> None:
-        """At least three, by a rate that the adapter's values define, and slowly down."""
+    def test_the_autoscaler_controls_the_replicas(self) -> None:
+        """It keeps at least three, scales by the adapter's metric, and scales down slowly."""
         hpa = named(self.objects, "HorizontalPodAutoscaler", "model")["spec"]
         deployment = named(self.objects, "Deployment", hpa["scaleTargetRef"]["name"])
         adapter = yaml.safe_load(
@@ -368,7 +369,7 @@ class TestProduction:
         )
 
     def test_selectors_match_the_models_pods(self) -> None:
-        """Budget, spread and policy are about pods that exist."""
+        """Disruption budget, spread constraints and network policy select the model's pods."""
         model = named(self.objects, "Deployment", "model")
         budget = named(self.objects, "PodDisruptionBudget", "model")["spec"]
         selectors = [
@@ -382,25 +383,25 @@ class TestProduction:
             assert selected(selector["matchLabels"], [model]) == [model]
 
     def test_traffic_is_denied_unless_allowed(self) -> None:
-        """An empty selector denies both directions to every pod."""
+        """The default policy denies ingress and egress to every pod."""
         policy = named(self.objects, "NetworkPolicy", "default-deny")["spec"]
 
         assert policy == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
-    def test_the_metrics_are_for_prometheus_alone(self) -> None:
-        """Policies open ports that exist: the API to the ingress, metrics to monitoring."""
+    def test_only_prometheus_can_reach_the_metrics(self) -> None:
+        """The policy allows the API to the ingress, and metrics to the namespace monitoring."""
         listening = ports(named(self.objects, "Deployment", "model"))
-        opened = {
+        allowed = {
             port["port"]: {namespace_of(source) for source in rule["from"]}
             for rule in named(self.objects, "NetworkPolicy", "model")["spec"]["ingress"]
             for port in rule["ports"]
         }
 
-        assert opened == {"http": {"ingress"}, "metrics": {"monitoring"}}
-        assert set(opened) <= set(listening)
+        assert allowed == {"http": {"ingress"}, "metrics": {"monitoring"}}
+        assert set(allowed) <= set(listening)
 
     def test_the_ingress_cannot_reach_the_metrics(self) -> None:
-        """It knows the API's port and two of its paths."""
+        """The ingress routes two paths to the port of the API."""
         rules = named(self.objects, "Ingress", "model")["spec"]["rules"]
         paths = [path for rule in rules for path in rule["http"]["paths"]]
         service = named(self.objects, "Service", "model")
@@ -410,9 +411,9 @@ class TestProduction:
         for path in paths:
             backend = path["backend"]["service"]
             assert backend == {"name": "model", "port": {"name": "http"}}
-            assert numbers[backend["port"]["name"]] == 8000
+            assert numbers[backend["port"]["name"]] == PORTS["MODEL_PORT"]
 
 
 def namespace_of(source: dict[str, Any]) -> str:
-    """Return the namespace that a policy's source names."""
+    """Return the namespace of a policy's source."""
     return str(source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])

@@ -1,8 +1,6 @@
-"""components/fiddler: the publisher beside the model, in both overlays that may have it."""
+"""components/fiddler: the publisher as a sidecar of the model, in both overlays that use it."""
 
-import importlib.util
 import socket
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
@@ -21,6 +19,7 @@ from tests.support.k8s import (
     prepared,
 )
 from tests.support.machine import free_port
+from tests.support.servers import load_script, serving
 from tools import ROOT
 
 SCRIPT = ROOT / "k8s/components/fiddler/drain.py"
@@ -37,7 +36,7 @@ def container(overlay: str, name: str) -> Json:
 
 @overlays
 def test_the_publisher_outlives_the_model(overlay: str) -> None:
-    """A native sidecar stops last, and has time to send the last events."""
+    """The publisher is a native sidecar, which stops last, and has time to send the last events."""
     deployment = named(build(overlay), "Deployment", "model")
     publisher = container(overlay, "publisher")
 
@@ -48,8 +47,8 @@ def test_the_publisher_outlives_the_model(overlay: str) -> None:
 
 
 @overlays
-def test_both_use_one_spool_on_disk(overlay: str) -> None:
-    """What the model has spooled survives every container, and takes no memory."""
+def test_model_and_publisher_use_one_spool_on_disk(overlay: str) -> None:
+    """The spool survives container restarts and uses no memory."""
     deployment = named(build(overlay), "Deployment", "model")
     volumes = {each["name"]: each for each in pod_spec(deployment)["volumes"]}
     for name in ("model", "publisher"):
@@ -62,20 +61,20 @@ def test_both_use_one_spool_on_disk(overlay: str) -> None:
 
 @overlays
 def test_fiddler_cannot_make_the_model_unready(overlay: str) -> None:
-    """A sidecar's probes count for its pod, so it has none."""
+    """The publisher has no probes, because a sidecar's probes affect its pod."""
     assert [key for key in container(overlay, "publisher") if key.endswith("Probe")] == []
 
 
 @overlays
-def test_the_access_is_a_secret_of_the_original_name(overlay: str) -> None:
-    """Whoever makes it: the generator of secrets/fiddler, or a store of secrets."""
+def test_the_credentials_are_a_secret_with_a_fixed_name(overlay: str) -> None:
+    """The name has no hash, so a secret store can provide the Secret instead of the generator."""
     references = [each.get("secretRef") for each in container(overlay, "publisher")["envFrom"]]
 
     assert {"name": "fiddler-secrets"} in references
 
 
-def test_production_opens_what_the_publisher_needs_and_no_more() -> None:
-    """HTTPS to the outside, its metrics to Prometheus, its image from the same registry."""
+def test_production_allows_only_what_the_publisher_needs() -> None:
+    """It allows HTTPS egress and scrapes, and the image comes from the same registry."""
     objects = build("overlays/production-fiddler")
     policy = named(objects, "NetworkPolicy", "model")["spec"]
     listening = ports(named(objects, "Deployment", "model"))
@@ -88,8 +87,8 @@ def test_production_opens_what_the_publisher_needs_and_no_more() -> None:
     assert image.rpartition("/")[0] == prefix
 
 
-def test_a_fresh_clone_says_which_secret_is_missing() -> None:
-    """Kustomize names the file; `./task k8s:fiddler` says what to do about it."""
+def test_a_fresh_clone_reports_the_missing_secret() -> None:
+    """The build fails with the name of the missing file, and succeeds once it is filled in."""
     if (ROOT / "k8s/secrets/fiddler/fiddler.secret").exists():
         pytest.skip("this checkout has its secrets")
 
@@ -99,7 +98,7 @@ def test_a_fresh_clone_says_which_secret_is_missing() -> None:
 
 
 class Publisher(ThreadingHTTPServer):
-    """Tells of a backlog that is one event less at each scrape."""
+    """A metrics server whose backlog decreases by one event at each scrape."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Metrics)
@@ -107,7 +106,7 @@ class Publisher(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Return where its metrics are."""
+        """Return the URL of the metrics."""
         return f"http://127.0.0.1:{self.server_port}/metrics"
 
 
@@ -123,33 +122,24 @@ class _Metrics(BaseHTTPRequestHandler):
         self.server.backlog -= 1
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(name="publisher")
 def _publisher() -> Iterator[Publisher]:
-    with Publisher() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(Publisher()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(name="script", scope="module")
 def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("drain", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
-def test_the_end_waits_for_the_model_and_for_the_last_event(
+def test_the_hook_waits_for_the_model_and_the_last_event(
     publisher: Publisher, script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First nobody may make events any more, then there must be none left."""
+    """The backlog is scraped only after the model has stopped, and until it is empty."""
     scraped_while_serving = []
     with socket.create_server(("127.0.0.1", 0)) as model:
         address = model.getsockname()
@@ -163,9 +153,9 @@ def test_the_end_waits_for_the_model_and_for_the_last_event(
         script.drain(address, publisher.url, pause=0.5)
 
     assert scraped_while_serving == [False]
-    assert publisher.backlog == -1  # asked at 3, 2, 1 and 0
+    assert publisher.backlog == -1  # scraped at 3, 2, 1 and 0
 
 
-def test_the_end_does_not_wait_for_a_publisher_that_is_gone(script: ModuleType) -> None:
-    """Without one, nobody would send what is left."""
+def test_the_hook_does_not_wait_for_a_publisher_that_is_gone(script: ModuleType) -> None:
+    """The hook returns if the publisher's metrics are unreachable."""
     script.drain(("127.0.0.1", free_port()), f"http://127.0.0.1:{free_port()}/metrics", pause=0.5)

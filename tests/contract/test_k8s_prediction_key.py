@@ -1,8 +1,6 @@
-"""The Job that makes up the key of prediction ids, against a stand-in API server."""
+"""The Job that generates the key of prediction ids, against a stand-in API server."""
 
-import importlib.util
 import json
-import threading
 import urllib.error
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers import load_script, serving
 from tools import ROOT
 
 SCRIPT = ROOT / "k8s/components/prediction-key/create_key.py"
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Keeps Secrets as Kubernetes does: a name is taken once."""
+    """Stores Secrets like Kubernetes: creating an existing name is a conflict."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -26,7 +25,7 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Return where it listens."""
+        """Return the server's URL."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
@@ -49,51 +48,40 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(name="api")
 def _api() -> Iterator[ApiServer]:
-    with ApiServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving(ApiServer()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(name="script", scope="module")
 def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("create_key", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
-def test_the_key_is_long_random_and_where_the_model_looks(
-    api: ApiServer, script: ModuleType
-) -> None:
-    """A fresh namespace gets a Secret whose key the service's settings accept."""
-    assert script.create(api.url, "there", "t0ken", None) == "created"
+def test_a_random_key_is_created_in_a_fresh_namespace(api: ApiServer, script: ModuleType) -> None:
+    """The Secret has a key of 64 characters that differs each time."""
+    assert script.create(api.url, "there", "t0ken", None) == "was created"
 
     key = api.secrets["model-secrets"]["stringData"]["MODEL_PREDICTION_KEYS"]
     assert len(key) == 64
     assert key != script.secret("other")["stringData"]["MODEL_PREDICTION_KEYS"]
 
 
-def test_a_key_that_is_there_stays(api: ApiServer, script: ModuleType) -> None:
-    """A second apply changes nothing: ids that were given out stay valid."""
+def test_an_existing_key_is_unchanged(api: ApiServer, script: ModuleType) -> None:
+    """A second apply does not change the key, so that issued ids stay valid."""
     script.create(api.url, "there", "t0ken", None)
     first = dict(api.secrets)
 
-    assert script.create(api.url, "there", "t0ken", None).startswith("exists already")
+    assert script.create(api.url, "there", "t0ken", None).startswith("already exists")
     assert api.secrets == first
 
 
-def test_a_refusal_ends_the_job_with_an_error(api: ApiServer, script: ModuleType) -> None:
-    """Kubernetes then tries again, and the model's pods wait."""
+def test_a_rejected_request_ends_the_job_with_an_error(api: ApiServer, script: ModuleType) -> None:
+    """A 403 of the API server is raised, so that Kubernetes retries the Job."""
     api.allowed = False
 
     with pytest.raises(urllib.error.HTTPError, match="403"):

@@ -1,4 +1,4 @@
-"""What `./task k8s:…` does, with stand-ins for the tools it calls."""
+"""The commands of `./task k8s:…`, with stand-ins for the tools that they call."""
 
 import os
 import subprocess
@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools import ROOT, k8s, version
+from tests.support.k8s import build, every_container
+from tools import ROOT, k8s
 
 STAND_IN = '#!/bin/sh\necho "$(basename "$0") $*" >>"$CALLS"\n'
 
 
 class Machine:
-    """A PATH with some stand-ins, and what was called of them."""
+    """A PATH with stand-ins, and the calls that they recorded."""
 
     def __init__(self, directory: Path) -> None:
         self._bin = directory / "bin"
@@ -29,7 +30,7 @@ class Machine:
         path.chmod(0o755)
 
     def step(self, name: str) -> subprocess.CompletedProcess[str]:
-        """Run one step."""
+        """Run a step of tools.k8s."""
         environment = {"PATH": f"{self._bin}:/usr/bin:/bin", "CALLS": str(self._calls)}
         return subprocess.run(
             [sys.executable, "-m", "tools.k8s", name],
@@ -42,7 +43,7 @@ class Machine:
 
     @property
     def calls(self) -> list[str]:
-        """The commands that changed something, in order."""
+        """The recorded commands in order, except reads."""
         return [call for call in self._calls.read_text().splitlines() if " get " not in call]
 
 
@@ -55,8 +56,8 @@ def _machine(tmp_path: Path) -> Machine:
     return machine
 
 
-def test_minikube_does_everything_in_order(machine: Machine) -> None:
-    """Cluster, chart, images, manifests, wait: each in the profile of our own."""
+def test_minikube_runs_every_step_in_order(machine: Machine) -> None:
+    """It starts the cluster, then installs the chart, the images and the manifests, and waits."""
     done = machine.step("minikube")
 
     assert done.returncode == 0, done.stderr
@@ -74,15 +75,17 @@ def test_minikube_does_everything_in_order(machine: Machine) -> None:
 
 
 def test_the_images_loaded_are_those_of_the_manifests(machine: Machine) -> None:
-    """What is built and loaded is what the Deployments ask for."""
+    """The images that are built and loaded are those of the overlay's workloads."""
     assert machine.step("images").returncode == 0
 
-    loaded = [call.rpartition(" ")[2] for call in machine.calls if "image load" in call]
-    assert loaded == [f"ml-monitoring/{name}:{version.read()}" for name in ("model", "locust")]
+    loaded = {call.rpartition(" ")[2] for call in machine.calls if "image load" in call}
+    assert loaded == {
+        container["image"] for _, container in every_container(build("overlays/minikube"))
+    }
 
 
-def test_the_chart_is_pinned_and_gets_our_files(machine: Machine) -> None:
-    """One exact version, the overlay's values, and Alertmanager's own configuration."""
+def test_the_chart_is_pinned_and_uses_our_files(machine: Machine) -> None:
+    """It has an exact version, the overlay's values and the repository's Alertmanager config."""
     assert machine.step("monitoring").returncode == 0
 
     (call,) = machine.calls
@@ -91,12 +94,12 @@ def test_the_chart_is_pinned_and_gets_our_files(machine: Machine) -> None:
     assert f"--values {values.relative_to(ROOT)}" in call
     assert "alertmanager.stringConfig=prometheus/alertmanager.yml" in call
     assert yaml.safe_load(values.read_text())["alertmanager"]["tplConfig"] is True
-    # Helm would read them as templates of its own.
+    # With tplConfig, Helm would expand these templates itself.
     assert "{{" not in (ROOT / "prometheus/alertmanager.yml").read_text()
 
 
-def test_a_failing_step_ends_the_others(machine: Machine) -> None:
-    """Nothing is applied to a cluster that did not start, and one line says which step failed."""
+def test_a_failing_step_stops_the_following_steps(machine: Machine) -> None:
+    """Nothing is applied to a cluster that did not start, and one line names the failed command."""
     machine.install("minikube", "#!/bin/sh\nexit 7\n")
 
     done = machine.step("minikube")
@@ -106,8 +109,8 @@ def test_a_failing_step_ends_the_others(machine: Machine) -> None:
     assert done.stderr.splitlines()[-1].startswith("k8s:minikube: `minikube start --profile …`")
 
 
-def test_a_missing_file_of_secrets_is_explained(machine: Machine) -> None:
-    """The step says which file to copy from where."""
+def test_a_missing_secret_file_is_explained(machine: Machine) -> None:
+    """The error names the missing file and the example to copy."""
     if (ROOT / "k8s/secrets/fiddler/fiddler.secret").exists():
         pytest.skip("this checkout has its secrets")
 
@@ -121,7 +124,7 @@ def test_a_missing_file_of_secrets_is_explained(machine: Machine) -> None:
 
 
 def test_a_cluster_without_the_operator_is_explained(machine: Machine) -> None:
-    """Without ServiceMonitors kubectl's own message would not say what to do."""
+    """If the cluster has no ServiceMonitors, the error names the task that installs them."""
     machine.install("kubectl", "#!/bin/sh\nexit 1\n")
 
     done = machine.step("apply")
@@ -131,7 +134,7 @@ def test_a_cluster_without_the_operator_is_explained(machine: Machine) -> None:
 
 
 def test_a_missing_tool_is_named(tmp_path: Path) -> None:
-    """And where to get it."""
+    """The error names the missing tool and a URL where it is available."""
     if Path("/usr/bin/helm").exists():
         pytest.skip("helm is where it cannot be hidden")
     done = Machine(tmp_path).step("monitoring")
@@ -141,7 +144,7 @@ def test_a_missing_tool_is_named(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_secrets_hold_no_secret() -> None:
-    """Each names what is to be filled in, and nothing else."""
+    """The values are empty, except for the user name."""
     examples = sorted((ROOT / "k8s").rglob("*.example"))
 
     assert [example.name for example in examples] == [
@@ -149,5 +152,5 @@ def test_the_examples_of_secrets_hold_no_secret() -> None:
         "grafana.secret.example",
     ]
     for example in examples:
-        given = dict(line.split("=") for line in example.read_text().splitlines())
-        assert set(given.values()) <= {"", "admin"}
+        values = dict(line.split("=") for line in example.read_text().splitlines())
+        assert set(values.values()) <= {"", "admin"}

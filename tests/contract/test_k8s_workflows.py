@@ -1,4 +1,4 @@
-"""The workflows publish what the manifests ask for, with no more rights than that takes."""
+"""The workflows publish the images of the manifests, with minimal permissions."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from tools import ROOT, images
 Json = dict[Any, Any]
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-# Versions that were seen released, and no branch.
+# A full version; branches and major tags move.
 RELEASE = re.compile(r"[\w-]+/[\w-]+@v\d+\.\d+\.\d+")
 
 
@@ -23,7 +23,7 @@ def workflow(name: str) -> Json:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_action_is_a_released_version(path: Any) -> None:  # noqa: ANN401 pytest's own
-    """None follows a branch, which may change under us."""
+    """No action is referenced by a branch or a major tag."""
     used = [
         step["uses"]
         for job in workflow(path.name)["jobs"].values()
@@ -35,8 +35,8 @@ def test_every_action_is_a_released_version(path: Any) -> None:  # noqa: ANN401 
     assert [action for action in used if not RELEASE.fullmatch(action)] == []
 
 
-def test_rights_are_the_least_that_will_do() -> None:
-    """Tests may read; publishing may write packages, and nothing else."""
+def test_permissions_are_minimal() -> None:
+    """Tests may read the contents, and publishing may also write packages."""
     publishing = workflow("images.yml")
 
     assert workflow("ci.yml")["permissions"] == {"contents": "read"}
@@ -48,14 +48,14 @@ def test_rights_are_the_least_that_will_do() -> None:
 
 
 def test_ci_runs_the_readmes_commands() -> None:
-    """What a person types, and nothing of its own."""
+    """The job runs `./task lint` and `./task test`."""
     steps = [step.get("run") for step in workflow("ci.yml")["jobs"]["test"]["steps"]]
 
     assert {"./task lint", "./task test"} <= set(steps)
 
 
-def test_every_image_is_published_under_the_name_that_production_asks_for() -> None:
-    """One matrix entry for each Dockerfile, ghcr.io/<repository>/<service>, two platforms."""
+def test_every_image_is_published_under_the_name_that_production_uses() -> None:
+    """Each Dockerfile's image is published as ghcr.io/<repository>/<service> for two platforms."""
     job = workflow("images.yml")["jobs"]["publish"]
     inputs = {
         step["uses"].partition("@")[0]: step["with"] for step in job["steps"] if "with" in step
@@ -70,8 +70,8 @@ def test_every_image_is_published_under_the_name_that_production_asks_for() -> N
     assert build["provenance"] == "mode=max"
 
 
-def test_a_laptop_publishes_what_the_workflow_does() -> None:
-    """The same file, platforms and attestations."""
+def test_the_local_command_publishes_like_the_workflow() -> None:
+    """The command has the same Dockerfile, platforms and attestations."""
     command = images.publish_command("model", "ghcr.io/me/ml-monitoring/model:0.1.0")
 
     assert {
@@ -86,7 +86,7 @@ def test_a_laptop_publishes_what_the_workflow_does() -> None:
 def test_without_a_registry_nothing_is_pushed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says which variable names it."""
+    """The error is one line that names the missing variable."""
     monkeypatch.delenv("IMAGE_PREFIX", raising=False)
 
     assert images.main(["--push"]) == 1

@@ -1,4 +1,4 @@
-"""What is written twice agrees, and a change on one side only is noticed."""
+"""The Compose stack and the Kubernetes manifests agree, and every disagreement is detected."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,26 +8,31 @@ import pytest
 from tests.support.k8s import copy_checkout, prepared
 from tests.support.parity import differences
 from tools import version
-
-VERSION = version.read()
+from tools.stack.settings import PORTS
 
 
 class Mistake(NamedTuple):
-    """A change that somebody makes in one place and forgets in the other."""
+    """An edit in one place that is missing in the other."""
 
     file: str
     old: str
     new: str
-    noticed_as: str
+    reported_as: str
 
+
+VERSION = version.read()
+PORT, METRICS_PORT = PORTS["MODEL_PORT"], PORTS["MODEL_METRICS_PORT"]
 
 MISTAKES = {
-    "port in compose": Mistake("compose.yaml", ":8000\n", ":8010\n", "model: ports"),
+    "port in compose": Mistake("compose.yaml", f":{PORT}\n", ":8010\n", "model: ports"),
     "port in Kubernetes": Mistake(
-        "k8s/base/model/deployment.yaml", "containerPort: 8001", "containerPort: 8101", "ports"
+        "k8s/base/model/deployment.yaml",
+        f"containerPort: {METRICS_PORT}",
+        "containerPort: 8101",
+        "ports",
     ),
     "metrics port of the Service": Mistake(
-        "k8s/base/model/service.yaml", "port: 8001", "port: 8101", "targets"
+        "k8s/base/model/service.yaml", f"port: {METRICS_PORT}", "port: 8101", "targets"
     ),
     "rule": Mistake("prometheus/rules/service.yml", "for: 1m", "for: 2m", "service_alerts"),
     "dashboard": Mistake(
@@ -91,13 +96,13 @@ MISTAKES = {
 
 
 def test_the_stack_is_the_same_in_containers_and_on_kubernetes() -> None:
-    """Images, ports, probes, users, limits, settings, jobs, rules and dashboards agree."""
+    """There is no difference in images, ports, probes, limits, settings, jobs or dashboards."""
     assert differences(prepared()) == []
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_change_on_one_side_only_is_noticed(name: str, tmp_path: Path) -> None:
-    """One edited line in one place gives a difference that names it."""
+def test_a_change_on_one_side_only_is_reported(name: str, tmp_path: Path) -> None:
+    """Editing one line in one place causes a difference that names it."""
     mistake = MISTAKES[name]
     copy_checkout(tmp_path)
     file = tmp_path / mistake.file
@@ -107,4 +112,4 @@ def test_a_change_on_one_side_only_is_noticed(name: str, tmp_path: Path) -> None
 
     found = set(differences(tmp_path)) - set(differences(prepared()))
 
-    assert any(mistake.noticed_as in each for each in found), found
+    assert any(mistake.reported_as in each for each in found), found

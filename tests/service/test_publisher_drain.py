@@ -1,4 +1,4 @@
-"""The end of a pod with a publisher, as processes: drain.py of k8s/components/fiddler."""
+"""Termination of a pod with a publisher, as processes: drain.py of k8s/components/fiddler."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from pathlib import Path
 from tests.support.publisher import accepted, publishing, require_client, start_writer
 from tests.support.wait import eventually
 from tools import ROOT
-from tools.fiddler_stand_in import Fault, running_fiddler, times
+from tools.fiddler_stand_in import Fault, first_requests, running_fiddler
 
 DRAIN = ROOT / "k8s" / "components" / "fiddler" / "drain.py"
-# Its ports are a pod's; a test has only free ones.
+# The script's own ports are those of a pod; the test passes free ones.
 RUN = """\
 import runpy, sys
 script, port, metrics = sys.argv[1:]
@@ -22,7 +22,7 @@ runpy.run_path(script)["drain"](("127.0.0.1", int(port)), metrics, pause=0.1)
 
 
 def test_a_pod_that_ends_leaves_no_event_behind(tmp_path: Path) -> None:
-    """The publisher gets SIGTERM when the model has ended and Fiddler, sick at first, has all."""
+    """The publisher is stopped only after the model has ended and Fiddler has every event."""
     require_client()
     spool = tmp_path / "spool"
     spool.mkdir()
@@ -31,15 +31,14 @@ def test_a_pod_that_ends_leaves_no_event_behind(tmp_path: Path) -> None:
         publishing(spool, fiddler.url, tmp_path / "publisher.log") as publisher,
         socket.create_server(("127.0.0.1", 0), backlog=1000) as model,
     ):
-        fiddler.fault = times(3, Fault("answer", 503))
-        metrics = publisher._url  # noqa: SLF001 where its backlog is told
-        words = [DRAIN, model.getsockname()[1], metrics]
+        fiddler.fault = first_requests(3, Fault("answer", 503))
+        arguments = [DRAIN, model.getsockname()[1], publisher.metrics_url]
         publisher.program.until(publisher.scrape, "the publisher is up")
-        drain = subprocess.Popen([sys.executable, "-c", RUN, *map(str, words)])
+        drain = subprocess.Popen([sys.executable, "-c", RUN, *map(str, arguments)])
         assert start_writer(spool, "writer", tmp_path, batches=50).wait() == 0
-        assert drain.poll() is None, "the model still listens"
+        assert drain.poll() is None, "drain.py ended while the model was listening"
         model.close()
-        eventually(lambda: drain.poll() is not None, "drain.py lets the publisher go")
+        eventually(lambda: drain.poll() is not None, "drain.py has ended")
         publisher.program.signal(signal.SIGTERM)
         assert publisher.program.wait() == os.EX_OK
 

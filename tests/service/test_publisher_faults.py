@@ -1,4 +1,4 @@
-"""The real client, a sick Fiddler, and processes that die: every accepted event arrives."""
+"""Every accepted event reaches Fiddler, despite faults at Fiddler and killed processes."""
 
 import json
 import random
@@ -17,14 +17,21 @@ from tests.support.publisher import (
     start_writer,
 )
 from tests.support.wait import eventually
-from tools.fiddler_stand_in import Choose, Fault, Fiddler, never, running_fiddler, times
+from tools.fiddler_stand_in import (
+    Fault,
+    FaultPolicy,
+    Fiddler,
+    first_requests,
+    no_fault,
+    running_fiddler,
+)
 
 _WRITERS = 3
 
 
 @dataclass
 class Row:
-    """One line of the fault table."""
+    """One row of the fault table."""
 
     fault: str
     spooled: int
@@ -36,12 +43,12 @@ class Row:
 
 @dataclass
 class Table:
-    """What each fault has cost."""
+    """Events accepted and arrived under each fault."""
 
     rows: list[Row] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
-        """Yield the table as text."""
+        """Yield the table line by line."""
         yield "fault              accepted  arrived  duplicates  labels  labels arrived"
         for row in self.rows:
             yield (
@@ -69,50 +76,50 @@ def _fiddler() -> Iterator[Fiddler]:
         yield fiddler
 
 
-def often(*faults: Fault, share: float = 0.4) -> Choose:
-    """Have faults in a share of the requests for events, the first three included."""
-    dice = random.Random(1)  # noqa: S311 chosen to be the same each time
-    asked = [0]
+def frequent(*faults: Fault, share: float = 0.4) -> FaultPolicy:
+    """Inject faults into a share of the requests for events, including the first ones."""
+    dice = random.Random(1)  # noqa: S311 seeded, to be the same in each run
+    requests = [0]
 
     def choose(_: str, path: str) -> Fault | None:
-        asked[0] += path == "/v3/events"
-        if path == "/v3/events" and (asked[0] <= len(faults) + 2 or dice.random() < share):
-            return faults[asked[0] % len(faults)]
+        requests[0] += path == "/v3/events"
+        if path == "/v3/events" and (requests[0] <= len(faults) + 2 or dice.random() < share):
+            return faults[requests[0] % len(faults)]
         return None
 
     return choose
 
 
-def everywhere(fault: Fault) -> Choose:
-    """Have a fault in the first request and in a third of those after, whatever they are for."""
-    dice = random.Random(1)  # noqa: S311 chosen to be the same each time
-    asked = [0]
+def on_any_path(fault: Fault) -> FaultPolicy:
+    """Inject a fault into the first request and a third of the others, whatever their path."""
+    dice = random.Random(1)  # noqa: S311 seeded, to be the same in each run
+    requests = [0]
 
     def choose(_: str, __: str) -> Fault | None:
-        asked[0] += 1
-        return fault if asked[0] == 1 or dice.random() < 1 / 3 else None
+        requests[0] += 1
+        return fault if requests[0] == 1 or dice.random() < 1 / 3 else None
 
     return choose
 
 
 THROTTLED = Fault("answer", 429, {"Retry-After": "0"})
-FAULTS: dict[str, tuple[Choose, str]] = {
-    "none": (never, ""),
-    "429 bursts": (often(THROTTLED, share=0.7), "throttled"),
-    "500s": (often(Fault("answer", 500), Fault("answer", 503)), "server_error"),
-    "HTML error page": (often(Fault("html", 502), Fault("html", 404)), "server_error"),
-    "HTML with 200": (often(Fault("html", 200)), "protocol"),
-    "stall": (often(Fault("stall"), share=0.1), "timeout"),
-    "stall, stored": (often(Fault("stall_after"), share=0.1), "timeout"),
-    "cut in the request": (often(Fault("cut")), "connection"),
-    "cut in the answer": (often(Fault("cut_after")), "connection"),
-    "everything at start": (everywhere(Fault("answer", 503)), "server_error"),
+FAULTS: dict[str, tuple[FaultPolicy, str]] = {
+    "none": (no_fault, ""),
+    "429 bursts": (frequent(THROTTLED, share=0.7), "throttled"),
+    "500s": (frequent(Fault("answer", 500), Fault("answer", 503)), "server_error"),
+    "HTML error page": (frequent(Fault("html", 502), Fault("html", 404)), "server_error"),
+    "HTML with 200": (frequent(Fault("html", 200)), "protocol"),
+    "stall": (frequent(Fault("stall"), share=0.1), "timeout"),
+    "stall, stored": (frequent(Fault("stall_after"), share=0.1), "timeout"),
+    "cut in the request": (frequent(Fault("cut")), "connection"),
+    "cut in the answer": (frequent(Fault("cut_after")), "connection"),
+    "everything at start": (on_any_path(Fault("answer", 503)), "server_error"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_everything_arrives(tmp_path: Path, fiddler: Fiddler, table: Table, name: str) -> None:
-    """Workers and publisher are killed while Fiddler is sick; nothing accepted is lost."""
+    """No accepted event is lost when a worker and the publisher are killed during a fault."""
     fiddler.fault, cause = FAULTS[name]
     settings = {"FIDDLER_TIMEOUT": "0.3"} if "stall" in name else {}
 
@@ -120,27 +127,27 @@ def test_everything_arrives(tmp_path: Path, fiddler: Fiddler, table: Table, name
         if cause:
             publisher.until(f"a failure by {cause}", "publisher_failures_total", cause=cause)
 
-    _endure(tmp_path, fiddler, check, settings)
+    _spool_and_publish(tmp_path, fiddler, check, settings)
     _check_all_arrived(tmp_path, fiddler, table, name)
 
 
 def test_everything_arrives_after_an_outage(tmp_path: Path, fiddler: Fiddler, table: Table) -> None:
-    """While connections are refused, events wait; when they are not, they go."""
-    fiddler.refuse()
+    """Events stay in the spool while connections are refused and are sent once they are not."""
+    fiddler.close()
 
     def check(publisher: PublisherProgram) -> None:
         publisher.until("a failure", "publisher_failures_total", cause="connection")
         publisher.until("a backlog", "publisher_backlog_events")
         assert fiddler.store.counts["accepted"] == 0
-        fiddler.accept()
+        fiddler.listen()
 
-    _endure(tmp_path, fiddler, check, {})
+    _spool_and_publish(tmp_path, fiddler, check, {})
     _check_all_arrived(tmp_path, fiddler, table, "refused connection")
 
 
 def test_a_stop_does_not_wait_for_a_server_that_hangs(tmp_path: Path, fiddler: Fiddler) -> None:
-    """SIGTERM ends the publisher in mid-request; the batch is sent at the next start."""
-    fiddler.fault = times(1, Fault("stall"))
+    """SIGTERM interrupts a hanging request; the batch is sent after the next start."""
+    fiddler.fault = first_requests(1, Fault("stall"))
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=5).wait() == 0
@@ -155,8 +162,8 @@ def test_a_stop_does_not_wait_for_a_server_that_hangs(tmp_path: Path, fiddler: F
     assert fiddler.store.all_events().keys() == accepted(tmp_path)[0]
 
 
-def test_the_model_and_its_training_rows_are_there(tmp_path: Path, fiddler: Fiddler) -> None:
-    """Fiddler gets an explicit schema and, once, the rows that the bundle carries as baseline."""
+def test_the_model_and_its_baseline_are_created(tmp_path: Path, fiddler: Fiddler) -> None:
+    """The model gets an explicit schema, and the bundle's reference rows are uploaded once."""
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=5).wait() == 0
@@ -168,7 +175,7 @@ def test_the_model_and_its_training_rows_are_there(tmp_path: Path, fiddler: Fidd
             publisher.until_idle()
             start_writer(spool, "writer again", tmp_path, batches=1).wait()
             publisher.until_idle()
-            publisher.until("the baseline is there", "publisher_baseline_published")
+            publisher.until("the baseline is published", "publisher_baseline_published")
 
     (model,) = fiddler.store.models.values()
     columns = {
@@ -195,10 +202,8 @@ def test_the_model_and_its_training_rows_are_there(tmp_path: Path, fiddler: Fidd
     }
 
 
-def test_a_model_that_somebody_made_otherwise_is_left_alone(
-    tmp_path: Path, fiddler: Fiddler
-) -> None:
-    """Where Fiddler's model of this name and version lacks columns, nothing is sent to it."""
+def test_nothing_is_sent_to_a_model_with_another_schema(tmp_path: Path, fiddler: Fiddler) -> None:
+    """Publishing stops if Fiddler's model of this name and version lacks columns."""
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=5).wait() == 0
@@ -219,13 +224,13 @@ def test_a_model_that_somebody_made_otherwise_is_left_alone(
     )
 
     with publishing(spool, fiddler.url, tmp_path / "log") as publisher:
-        publisher.until("it says so", "publisher_stopped", reason="schema")
+        publisher.until("publishing has stopped", "publisher_stopped", reason="schema")
         assert "lacks predicted_at, predicted_quality" in publisher.program.output()
     assert fiddler.store.all_events() == {}
 
 
 def test_a_deleted_model_is_created_again(tmp_path: Path, fiddler: Fiddler) -> None:
-    """Where somebody deletes the model at Fiddler, events go on with a new one."""
+    """If the model is deleted at Fiddler, later events go to a new one."""
     spool = tmp_path / "spool"
     spool.mkdir()
     with publishing(spool, fiddler.url, tmp_path / "log") as publisher:
@@ -239,8 +244,8 @@ def test_a_deleted_model_is_created_again(tmp_path: Path, fiddler: Fiddler) -> N
     assert fiddler.store.all_events().keys() == accepted(tmp_path)[0]
 
 
-def test_an_event_that_fiddler_refuses_is_set_aside(tmp_path: Path, fiddler: Fiddler) -> None:
-    """One event that does not fit the schema goes to quarantine with Fiddler's own words."""
+def test_an_event_that_fiddler_rejects_is_quarantined(tmp_path: Path, fiddler: Fiddler) -> None:
+    """An event that does not fit the schema is quarantined with Fiddler's message."""
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=20).wait() == 0
@@ -250,10 +255,12 @@ def test_an_event_that_fiddler_refuses_is_set_aside(tmp_path: Path, fiddler: Fid
 
     with publishing(spool, fiddler.url, tmp_path / "log") as publisher:
         publisher.until_idle()
-        publisher.until("it is counted", "publisher_quarantined_events_total", kind="prediction")
+        publisher.until(
+            "it is quarantined", "publisher_quarantined_events_total", kind="prediction"
+        )
 
-    (refused,) = (spool / "quarantine" / "refused.jsonl").read_text().splitlines()
-    assert "ph: 'sour' is not what the schema says" in json.loads(refused)["refused"]
+    (rejected,) = (spool / "quarantine" / "rejected.jsonl").read_text().splitlines()
+    assert "ph: 'sour' does not fit the schema" in json.loads(rejected)["rejected"]
     assert fiddler.store.all_events().keys() == accepted(tmp_path)[0]
 
 
@@ -274,55 +281,57 @@ def _denied(fiddler: Fiddler, *, right: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """What a person must change: how it is made wrong or right, and what is said of it."""
+class Misconfiguration:
+    """A configuration error: how it is made and fixed, and how the publisher reports it."""
 
     name: str
-    make: Callable[..., None]
+    set_up: Callable[..., None]
     reason: str
-    words: str
+    message: str
 
 
-WRONG = [
-    Wrong("wrong organisation", _wrong_organisation, "organisation", "FIDDLER_ORG_ID says tests"),
-    Wrong("version refusal", _incompatible, "incompatible", "Please upgrade"),
-    Wrong("old server", _old, "incompatible", "not compatible with your"),
-    Wrong("token refused", _denied, "denied", "Invalid token"),
+MISCONFIGURATIONS = [
+    Misconfiguration(
+        "wrong organisation", _wrong_organisation, "organisation", "FIDDLER_ORG_ID is tests"
+    ),
+    Misconfiguration("version rejected", _incompatible, "incompatible", "Please upgrade"),
+    Misconfiguration("old server", _old, "incompatible", "not compatible with your"),
+    Misconfiguration("token rejected", _denied, "denied", "Invalid token"),
 ]
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.name)
-def test_what_a_person_must_change_stops_the_publisher(
-    tmp_path: Path, fiddler: Fiddler, table: Table, wrong: Wrong
+@pytest.mark.parametrize("error", MISCONFIGURATIONS, ids=lambda error: error.name)
+def test_a_misconfiguration_stops_the_publisher_until_it_is_fixed(
+    tmp_path: Path, fiddler: Fiddler, table: Table, error: Misconfiguration
 ) -> None:
-    """It says what is wrong, sends nothing, keeps everything, and goes on once that is changed."""
-    wrong.make(fiddler, right=False)
+    """The publisher reports the error, sends nothing, and sends every event once it is fixed."""
+    error.set_up(fiddler, right=False)
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=20).wait() == 0
 
     with publishing(spool, fiddler.url, tmp_path / "first.log") as publisher:
-        publisher.until("it says so", "publisher_stopped", reason=wrong.reason)
-        assert wrong.words in publisher.program.output()
-        asked = fiddler.store.counts["requests"]
+        publisher.until("publishing has stopped", "publisher_stopped", reason=error.reason)
+        assert error.message in publisher.program.output()
+        requests = fiddler.store.counts["requests"]
         publisher.until("a backlog", "publisher_backlog_events")
         assert publisher.program.stop() == 0
-        assert fiddler.store.counts["requests"] == asked
+        assert fiddler.store.counts["requests"] == requests
     assert fiddler.store.all_events() == {}
 
-    wrong.make(fiddler, right=True)
+    error.set_up(fiddler, right=True)
     with publishing(spool, fiddler.url, tmp_path / "second.log") as publisher:
         publisher.until_idle()
-    _check_all_arrived(tmp_path, fiddler, table, wrong.name)
+    _check_all_arrived(tmp_path, fiddler, table, error.name)
 
 
-def _endure(
+def _spool_and_publish(
     directory: Path,
     fiddler: Fiddler,
     check: Callable[[PublisherProgram], None],
     settings: dict[str, str],
 ) -> None:
-    """Spool and publish, with a worker and the publisher killed at moments that a die chooses."""
+    """Spool and publish, and kill a worker and the publisher at random moments."""
     dice = random.Random(fiddler.url)  # noqa: S311
     spool = directory / "spool"
     spool.mkdir()
@@ -341,11 +350,11 @@ def _endure(
                 lambda: fiddler.store.counts["accepted"] >= reached or publisher.idle(),
                 f"{reached} events arrived",
             )
-        # It has just been killed with SIGKILL, perhaps in the middle of a batch.
+        # The first publisher was killed with SIGKILL, possibly in the middle of a batch.
         with publishing(spool, fiddler.url, directory / "second.log", **settings) as publisher:
             for writer in writers:
                 assert writer.wait() == 0
-            fiddler.fault = never
+            fiddler.fault = no_fault
             publisher.until_idle()
 
 
@@ -366,6 +375,6 @@ def _check_all_arrived(directory: Path, fiddler: Fiddler, table: Table, name: st
     assert predictions - events.keys() == set()
     assert labels - labelled == set()
     assert all(events[key]["quality"] == len(key) for key in labels)
-    assert counts["orphans"] == 0, "a label has overtaken its prediction"
+    assert counts["orphans"] == 0, "a label was sent before its prediction"
     assert list((directory / "spool").glob("*.jsonl")) == []
     assert not (directory / "spool" / "quarantine").exists()

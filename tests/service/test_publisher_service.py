@@ -1,4 +1,4 @@
-"""The real service and the real publisher: an answer is an event, whatever is killed."""
+"""The service and the publisher together: every answered request becomes an event at Fiddler."""
 
 import os
 import signal
@@ -17,33 +17,33 @@ KEY = "k" * 32
 
 
 def test_every_answer_is_an_event(wine_bundle: Path, tmp_path: Path, red_inputs: list[Row]) -> None:
-    """Workers are killed under load; each prediction and label that was answered is at Fiddler."""
+    """Every answered prediction and label reaches Fiddler, although a worker is killed."""
     require_client()
     spool = tmp_path / "spool"
     labels: dict[str, float] = {}
     predictions: dict[str, float] = {}
 
-    def use(client: int) -> None:
+    def send_requests(client: int) -> None:
         with httpx.Client(base_url=model.url) as http:
             for index, row in enumerate(red_inputs[client::CLIENTS]):
                 try:
                     answer = http.post("/predict", json=row).json()
                     predictions[answer["prediction_id"]] = answer["quality"]
-                    told = {"prediction_id": answer["prediction_id"], "actual": float(index % 10)}
-                    answer = http.post("/feedback", json=told).json()
-                except httpx.TransportError:  # its worker was killed
+                    label = {"prediction_id": answer["prediction_id"], "actual": float(index % 10)}
+                    answer = http.post("/feedback", json=label).json()
+                except httpx.TransportError:  # the worker was killed
                     continue
                 if answer["accepted"] == 1:
-                    labels[told["prediction_id"]] = told["actual"]
+                    labels[label["prediction_id"]] = label["actual"]
 
     settings = {"MODEL_SPOOL_DIR": str(spool), "MODEL_PREDICTION_KEYS": KEY}
     with running_fiddler() as fiddler:
         with running_model(wine_bundle, tmp_path, **settings) as model:
             with ThreadPoolExecutor(CLIENTS) as pool:
-                uses = [pool.submit(use, client) for client in range(CLIENTS)]
+                clients = [pool.submit(send_requests, client) for client in range(CLIENTS)]
                 for worker in sorted(model.wait_until_ready())[:1]:
                     os.kill(worker, signal.SIGKILL)
-                for each in uses:
+                for each in clients:
                     each.result()
             samples = model.scrape()
             assert total(samples, "model_spool_events_total", outcome="failed") == 0

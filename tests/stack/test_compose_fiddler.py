@@ -14,12 +14,12 @@ from tests.support.wait import eventually
 from tools.fiddler_stand_in import (
     ORGANISATION,
     TOKEN,
-    Choose,
     Fault,
+    FaultPolicy,
     Fiddler,
-    never,
+    first_requests,
+    no_fault,
     running_fiddler,
-    times,
 )
 from wine_quality.data import TARGET, Row, rows, split
 
@@ -129,9 +129,9 @@ def wait_for(fiddler: Fiddler, column: str, expected: Values) -> None:
         pytest.fail(f"{error}: {lacking()} of {len(expected)} are not")
 
 
-def first_post(fault: Fault) -> Choose:
+def first_post(fault: Fault) -> FaultPolicy:
     """Have a fault in the first request with new events."""
-    first = times(1, fault)
+    first = first_requests(1, fault)
     return lambda method, path: first(method, path) if method == "POST" else None
 
 
@@ -230,7 +230,7 @@ def test_spool_outlives_the_models_container(
         labels = tell(stack, predictions)
         there = arrived(fiddler, PREDICTED)
     finally:
-        fiddler.fault = never
+        fiddler.fault = no_fault
 
     assert stack.containers()["model"]["Id"] != before
     assert not predictions.keys() & there.keys()

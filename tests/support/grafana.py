@@ -1,4 +1,4 @@
-"""Grafana's dashboards as tests see them: every panel, every query, and the names in PromQL."""
+"""Reads the panels and queries of Grafana's dashboards, and the names in their PromQL."""
 
 import json
 import re
@@ -17,7 +17,7 @@ DASHBOARDS = GRAFANA / "provisioning" / "dashboards"
 
 Json = dict[str, Any]
 
-# The label sets of DESIGN's families and of what Prometheus adds; every series also has TARGET.
+# Labels of the documented families and of Prometheus' own series; every series also has TARGET.
 TARGET = {"job", "instance"}
 MODEL = {"model", "version"}
 SIGNAL = MODEL | {"feature"}
@@ -74,7 +74,7 @@ _SERIES_SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 @dataclass(frozen=True)
 class Query:
-    """One PromQL expression of a dashboard, and where it stands."""
+    """A PromQL expression and its place in a dashboard."""
 
     dashboard: str
     panel: str
@@ -87,38 +87,38 @@ class Query:
         return f"{self.dashboard}: {self.panel}: {self.ref}"
 
     def substituted(self, values: Mapping[str, str]) -> str:
-        """Return the expression with each $name of `values` replaced, as Grafana would."""
+        """Return the expression with each $name of `values` replaced, as in Grafana."""
         return substitute(self.expr, values)
 
 
 def substitute(text: str, values: Mapping[str, str]) -> str:
-    """Return `text` with each $name of `values` replaced, longest names first."""
+    """Return a text with each $name of `values` replaced, longest names first."""
     for name in sorted(values, key=len, reverse=True):
         text = text.replace(f"${name}", values[name])
     return text
 
 
 def dashboard_files() -> list[Path]:
-    """Return the dashboards' files."""
+    """Return the paths of the dashboards."""
     return sorted(DASHBOARDS.glob("*.json"))
 
 
 @cache
 def dashboard(stem: str) -> Json:
-    """Return a dashboard by its file's name without .json."""
+    """Return a dashboard, given its file name without .json."""
     loaded: Json = json.loads((DASHBOARDS / f"{stem}.json").read_text("utf-8"))
     return loaded
 
 
 def panels(board: Json) -> Iterator[Json]:
-    """Yield every panel, rows and what collapsed rows hold included."""
+    """Yield every panel, including rows and the panels of collapsed rows."""
     for panel in board["panels"]:
         yield panel
         yield from panel.get("panels", ())
 
 
 def panel_queries() -> list[Query]:
-    """Return what the panels of all dashboards ask."""
+    """Return the queries of all panels."""
     return [
         Query(
             path.stem,
@@ -135,7 +135,7 @@ def panel_queries() -> list[Query]:
 
 
 def annotation_queries() -> list[Query]:
-    """Return what the annotations of all dashboards ask."""
+    """Return the queries of all annotations."""
     return [
         Query(path.stem, f"annotation {each['name']}", "A", each["expr"])
         for path in dashboard_files()
@@ -144,7 +144,7 @@ def annotation_queries() -> list[Query]:
 
 
 def variable_queries() -> list[Query]:
-    """Return the selectors whose label values the variables of all dashboards offer."""
+    """Return the selectors of all variables."""
     return [
         Query(path.stem, f"variable {each['name']}", label, selector)
         for path in dashboard_files()
@@ -154,20 +154,20 @@ def variable_queries() -> list[Query]:
 
 
 def label_values(variable: Json) -> tuple[str, str]:
-    """Return the selector and the label whose values a variable offers."""
+    """Return the selector and the label of a variable's label_values query."""
     selector, _, label = variable["query"]["query"].removeprefix("label_values(").rpartition(",")
     return selector, label.removesuffix(")").strip()
 
 
 def metric_names(expr: str) -> set[str]:
-    """Return the names of the series that an expression reads."""
+    """Return the names of the series in an expression."""
     for pattern in (_STRING, _MATCHERS, _GROUPING, _RANGE, _OFFSET):
         expr = pattern.sub(" ", expr)
     return {name for name in _NAME.findall(expr) if name.lower() not in _WORDS}
 
 
 def matched_labels(expr: str) -> dict[str, set[str]]:
-    """Return the labels that an expression's selectors match on, per series name."""
+    """Return the labels in an expression's selectors, by series name."""
     found: dict[str, set[str]] = {}
     for name, matchers in _SELECTOR.findall(expr):
         found.setdefault(name, set()).update(_LABEL.findall(_STRING.sub("", matchers)))
@@ -175,12 +175,12 @@ def matched_labels(expr: str) -> dict[str, set[str]]:
 
 
 def ranges(expr: str) -> list[str]:
-    """Return the range selectors' durations."""
+    """Return the durations of an expression's range selectors."""
     return _RANGE.findall(_STRING.sub("", expr))
 
 
 def known_labels(series: str) -> set[str] | None:
-    """Return the labels a series of the contract may have, or None for an unknown one."""
+    """Return the labels that a series may have, or None if the series is unknown."""
     if series in recorded_series():
         return TARGET | SIGNAL | {"bin"}
     family = series if series in CONTRACT else _SERIES_SUFFIX.sub("", series)
@@ -191,7 +191,7 @@ def known_labels(series: str) -> set[str] | None:
 
 @cache
 def recorded_series() -> frozenset[str]:
-    """Return the names that the recording rules of prometheus/rules give."""
+    """Return the names of the series that the rules in prometheus/rules record."""
     return frozenset(
         rule["record"]
         for path in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))

@@ -1,4 +1,4 @@
-"""The manifests as tests see them: what kustomize builds, and the questions one asks of it."""
+"""Builds the manifests with kustomize and queries the objects for tests."""
 
 import atexit
 import shutil
@@ -22,12 +22,12 @@ from tools import ROOT
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
-# What a fresh clone can apply, below k8s/.
+# Directories below k8s/ that a fresh clone can apply.
 OVERLAYS = ("base", "overlays/minikube", "overlays/production")
-# What takes a secret, or an edit that k8s/README.md asks for.
+# Overlays that need a secret, or an edit that k8s/README.md describes.
 WITH_FIDDLER = ("overlays/minikube-fiddler", "overlays/production-fiddler")
 
-# What the manifests are made of, and what they are compared with.
+# The sources of the manifests, and the files that they are compared with.
 SOURCES = ("compose.yaml", "pyproject.toml", "grafana", "k8s", "prometheus", "services")
 
 Json = dict[str, Any]
@@ -35,14 +35,15 @@ Objects = tuple[Json, ...]
 
 
 class BuildError(Exception):
-    """Kustomize refused; the message is its own."""
+    """Kustomize failed; the message is its own."""
 
 
 @cache
 def build(overlay: str, root: Path | None = None) -> Objects:
-    """Return what `kubectl apply -k` would send for an overlay. Raises BuildError.
+    """Return the objects that `kubectl apply -k` would send for an overlay. Raises BuildError.
 
-    `root` is the checkout: this one, and for what takes a secret a copy that has it.
+    `root` is the checkout. It defaults to this one, or for overlays that need a secret to a copy
+    that has one.
     """
     root = root or (prepared() if overlay in WITH_FIDDLER else ROOT)
     command = [require("kustomize"), "build", str(root / "k8s" / overlay)]
@@ -54,7 +55,7 @@ def build(overlay: str, root: Path | None = None) -> Objects:
 
 @cache
 def prepared() -> Path:
-    """Return a copy of this checkout in which everything was done that k8s/README.md asks for."""
+    """Return a copy of this checkout with every edit that k8s/README.md describes."""
     root = Path(tempfile.mkdtemp(prefix="k8s-"))
     atexit.register(shutil.rmtree, root)
     copy_checkout(root)
@@ -62,7 +63,7 @@ def prepared() -> Path:
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy what manifests are made of, with a secret filled in and Fiddler added to production."""
+    """Copy the sources, fill in a secret, and add an overlay for production with Fiddler."""
     ignored = shutil.ignore_patterns("__pycache__", "*.csv", "*.secret")
     for name in SOURCES:
         source = ROOT / name
@@ -93,7 +94,7 @@ def named(objects: Objects, kind: str, name: str) -> Json:
 
 
 def title(each: Json) -> str:
-    """Return an object's name for people: Kind/name."""
+    """Return an object's display name: Kind/name."""
     return f"{each['kind']}/{each['metadata']['name']}"
 
 
@@ -103,7 +104,7 @@ def labels(each: Json) -> Mapping[str, str]:
 
 
 def workloads(objects: Objects) -> list[Json]:
-    """Return the objects that make pods."""
+    """Return the objects that create pods."""
     return of_kind(objects, "Deployment", "Job")
 
 
@@ -118,13 +119,13 @@ def pod_spec(workload: Json) -> Json:
 
 
 def containers(workload: Json) -> list[Json]:
-    """Return all containers of a workload, sidecars included."""
+    """Return all containers of a workload, including sidecars."""
     spec = pod_spec(workload)
     return [*spec.get("initContainers", ()), *spec["containers"]]
 
 
 def every_container(objects: Objects) -> Iterator[tuple[Json, Json]]:
-    """Yield (workload, container) for each container there is."""
+    """Yield (workload, container) for each container."""
     for workload in workloads(objects):
         for container in containers(workload):
             yield workload, container
@@ -145,7 +146,7 @@ def selected(selector: Mapping[str, str], candidates: list[Json]) -> list[Json]:
 
 
 def schema_problems(each: Json, version: str) -> list[str]:
-    """Return what the API server of a Kubernetes version would not know or not accept."""
+    """Return the errors of an object against the schema of a Kubernetes version."""
     try:
         validate(each, version, strict=True)
     except SchemaNotFoundError:
@@ -156,7 +157,7 @@ def schema_problems(each: Json, version: str) -> list[str]:
 
 
 def custom_problems(each: Json) -> list[str]:
-    """Return what a custom resource has that its schema in tests/support/schemas does not."""
+    """Return the errors of a custom resource against its schema in tests/support/schemas."""
     return [
         f"{title(each)}: {error.json_path}: {error.message}"
         for error in _custom_schema(each["kind"]).iter_errors(each)

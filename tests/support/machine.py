@@ -1,15 +1,16 @@
-"""What this machine offers to the tests, and the printed reason where it does not."""
+"""Finds the tools that tests need, and skips or fails tests whose tools are missing."""
 
 import os
 import shutil
-import socket
 import subprocess
 from functools import cache
 from typing import NoReturn
 
 import pytest
 
-# One name per tool in the tests; Debian renames the Alertmanager's binary.
+from tools.stack.ports import free_port as free_port  # noqa: PLC0414 re-exported
+
+# Names of each tool's binary; Debian renames Alertmanager's.
 _BINARIES = {
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "amtool": ("amtool",),
@@ -21,20 +22,13 @@ _BINARIES = {
 
 
 def require(tool: str) -> str:
-    """Return the path of `tool`, or skip the test; with REQUIRE_ALL=1 its absence is a failure."""
+    """Return the path of `tool`; skip the test if it is missing, or fail if REQUIRE_ALL=1."""
     path = _docker() if tool == "docker" else _which(_BINARIES[tool])
-    return path or _missing(f"{tool} is not on this machine")
+    return path or report_missing(f"{tool} is not installed")
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _missing(reason: str) -> NoReturn:
+def report_missing(reason: str) -> NoReturn:
+    """Skip the test for a reason, or fail it if REQUIRE_ALL=1."""
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(f"REQUIRE_ALL=1, but {reason}", pytrace=False)
     pytest.skip(reason)
@@ -46,12 +40,12 @@ def _which(names: tuple[str, ...]) -> str | None:
 
 @cache
 def _docker() -> str | None:
-    """Return the docker client's path when an engine answers and Compose is there."""
+    """Return the path of the docker client if its engine and Compose respond."""
     docker = shutil.which("docker")
-    asked = (["info"], ["compose", "version"])
+    probes = (["info"], ["compose", "version"])
     if docker and all(
-        subprocess.run([docker, *words], capture_output=True, check=False).returncode == 0
-        for words in asked
+        subprocess.run([docker, *probe], capture_output=True, check=False).returncode == 0
+        for probe in probes
     ):
         return docker
     return None

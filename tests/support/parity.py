@@ -1,11 +1,10 @@
-"""Compare what is written twice: the laptop's stack, and the same on Kubernetes.
+"""Compares the Compose stack with the Kubernetes manifests.
 
-`differences(root)` says in words what differs in a checkout.
+`differences(root)` describes every difference in a checkout.
 """
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.support.k8s import (
     ports,
     workloads,
 )
+from tools import version
 
 CHART_VALUES = "k8s/overlays/minikube/kube-prometheus-stack.yaml"
 
@@ -32,7 +32,7 @@ _SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2*
 
 @dataclass(frozen=True)
 class Pair:
-    """One compose service, the workload that is its equal, and what differs on purpose."""
+    """A Compose service, the equivalent workload, and the intended differences."""
 
     service: str
     deployment: str
@@ -41,10 +41,10 @@ class Pair:
     more_ports: frozenset[int] = frozenset()
     more_settings: dict[str, str] = field(default_factory=dict)
     is_client: bool = False
-    """It offers no port: a worker of the load test."""
+    """Whether it has no ports, like a worker of the load test."""
 
 
-# The load test is distributed, and ends; the laptop's traffic is neither.
+# On Kubernetes the load test is distributed and ends after some time; in Compose it is neither.
 _LOAD_TEST = {"LOCUST_RUN_TIME": "5m", "LOCUST_EXPECT_WORKERS": "2"}
 PAIRS = (
     Pair("model", "model", "model", more_env=frozenset({"MODEL_SPOOL_DIR"})),
@@ -69,7 +69,7 @@ PAIRS = (
 
 
 def differences(root: Path) -> list[str]:
-    """Return every difference of a checkout, one line each."""
+    """Return the differences in a checkout, one line each."""
     compose = _yaml(root / "compose.yaml")
     objects = build("overlays/minikube-fiddler", root)
     found: list[str] = []
@@ -104,33 +104,33 @@ def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterato
             set(service.get("environment", {})) | pair.more_env,
             _environment(container, objects),
         ),
-        ("settings", _settings(root, service) | pair.more_settings, _from(container, objects)),
+        ("settings", _settings(root, service) | pair.more_settings, _config(container, objects)),
     ]
     if not pair.is_client:
         compared.append(("ports", _ports(service) | pair.more_ports, _container_ports(container)))
     if "readinessProbe" in container:
         compared.append(("health", _health(service), _probe(deployment, container)))
-    for what, laptop, cluster in compared:
-        if laptop != cluster:
-            yield f"{pair.deployment}: {what}: compose says {laptop}, Kubernetes {cluster}"
+    for what, compose, cluster in compared:
+        if compose != cluster:
+            yield f"{pair.deployment}: {what}: {compose} in Compose, {cluster} in Kubernetes"
     if _seconds(service.get("stop_grace_period", "10s")) > _grace(deployment):
-        yield f"{pair.deployment}: grace period: compose gives more than Kubernetes"
+        yield f"{pair.deployment}: grace period: longer in Compose than in Kubernetes"
 
 
 def _tags(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
-    """Hold every image of ours to one tag: the project's version."""
-    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    """Require the project's version as the tag of every image that is built here."""
+    project_version = version.read(root)
     ours = [
         _default(service["image"]) for service in compose["services"].values() if "build" in service
     ]
     theirs = [each["image"] for workload in workloads(objects) for each in containers(workload)]
     for image in sorted({*ours, *theirs}):
-        if not image.endswith(f":{version}"):
-            yield f"{image}: the project's version is {version}"
+        if not image.endswith(f":{project_version}"):
+            yield f"{image}: the tag is not the project's version {project_version}"
 
 
 def _intervals(root: Path, objects: Objects) -> Iterator[str]:
-    """Hold every interval to one: $__rate_interval and the rules build on it."""
+    """Require one interval everywhere: $__rate_interval and the rules depend on it."""
     prometheus = _yaml(root / "prometheus" / "prometheus.yml")["global"]
     spec = _yaml(root / CHART_VALUES)["prometheus"]["prometheusSpec"]
     wanted = prometheus["scrape_interval"]
@@ -144,13 +144,13 @@ def _intervals(root: Path, objects: Objects) -> Iterator[str]:
             given[f"ServiceMonitor/{monitor['metadata']['name']}"] = endpoint["interval"]
     for where, interval in given.items():
         if interval != wanted:
-            yield f"interval: prometheus.yml says {wanted}, {where} {interval}"
+            yield f"interval: {wanted} in prometheus.yml, {interval} in {where}"
 
 
 def _retention(root: Path, compose: Json) -> Iterator[str]:
     flag = f"--storage.tsdb.retention.time={_chart_retention(root)}"
     if flag not in compose["services"]["prometheus"]["command"]:
-        yield f"retention: compose lacks {flag}"
+        yield f"retention: {flag} is missing in Compose"
 
 
 def _chart_retention(root: Path) -> str:
@@ -158,7 +158,7 @@ def _chart_retention(root: Path) -> str:
 
 
 def _targets(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
-    """Compare what Prometheus scrapes of us: (host:port, job)."""
+    """Compare the (host:port, job) pairs that Prometheus scrapes."""
     jobs = {
         (target, group["labels"]["job"])
         for directory in ("targets", "optional/*")
@@ -170,7 +170,7 @@ def _targets(root: Path, compose: Json, objects: Objects) -> Iterator[str]:
     ours = {(target, job) for target, job in jobs if job not in charts}
     scraped = {(target, job) for target, job in _scraped(objects) if job in compose["services"]}
     if ours != scraped:
-        yield f"targets: Prometheus' files say {sorted(ours)}, ServiceMonitors {sorted(scraped)}"
+        yield f"targets: {sorted(ours)} in target files, {sorted(scraped)} in ServiceMonitors"
     renamed = set(_chart_jobs(root))
     if renamed != charts:
         yield f"targets: the chart's jobs are renamed to {sorted(renamed)}"
@@ -209,15 +209,15 @@ def _rules(root: Path, objects: Objects) -> Iterator[str]:
 def _dashboards(root: Path, objects: Objects) -> Iterator[str]:
     files = (root / "grafana" / "provisioning" / "dashboards").glob("*.json")
     source = {(board := json.loads(file.read_text()))["uid"]: board for file in files}
-    shown = {
+    deployed = {
         (board := json.loads(text))["uid"]: board
         for each in of_kind(objects, "ConfigMap")
         if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
         for text in each["data"].values()
     }
-    for uid in sorted({*source, *shown}):
-        if source.get(uid) != shown.get(uid):
-            yield f"dashboards: {uid} is not the same in both"
+    for uid in sorted({*source, *deployed}):
+        if source.get(uid) != deployed.get(uid):
+            yield f"dashboards: {uid} differs from its source"
 
 
 def _yaml(path: Path) -> Json:
@@ -226,12 +226,12 @@ def _yaml(path: Path) -> Json:
 
 
 def _default(text: str) -> str:
-    """Return a compose value with its variables' defaults."""
+    """Return a Compose value with each variable replaced by its default."""
     return _VARIABLE.sub(r"\1", text)
 
 
 def _size(text: str) -> int:
-    """Return bytes."""
+    """Return a size in bytes."""
     number, unit = re.fullmatch(r"(\d+)(\w+)", text).groups()  # type: ignore[union-attr]
     return int(number) * _SIZES[unit]
 
@@ -263,15 +263,15 @@ def _container_ports(container: Json) -> set[int]:
 
 
 def _health(service: Json) -> tuple[int, str]:
-    """Return the port and path that a compose health check asks for."""
+    """Return the port and path of a Compose health check."""
     *_, port, path = service["healthcheck"]["test"]
     return int(port), path
 
 
 def _probe(deployment: Json, container: Json) -> tuple[int, str]:
-    """Return the port and path that a readiness probe asks for."""
-    ask = container["readinessProbe"]["httpGet"]
-    return ports(deployment)[ask["port"]], ask["path"]
+    """Return the port and path of a readiness probe."""
+    probe = container["readinessProbe"]["httpGet"]
+    return ports(deployment)[probe["port"]], probe["path"]
 
 
 def _tmpfs(service: Json) -> set[str]:
@@ -299,7 +299,7 @@ def _settings(root: Path, service: Json) -> dict[str, str]:
 
 
 def _environment(container: Json, objects: Objects) -> set[str]:
-    """Return the variables that a container gets, but for its settings."""
+    """Return the names of a container's environment variables other than its settings."""
     secrets = [each["secretRef"]["name"] for each in _sources(container, "secretRef")]
     return {each["name"] for each in container.get("env", ())} | {
         key for name in secrets for key in named(objects, "Secret", name)["data"]
@@ -310,8 +310,8 @@ def _sources(container: Json, kind: str) -> list[Json]:
     return [each for each in container.get("envFrom", ()) if kind in each]
 
 
-def _from(container: Json, objects: Objects) -> dict[str, str]:
-    """Return the settings that a container gets from ConfigMaps."""
+def _config(container: Json, objects: Objects) -> dict[str, str]:
+    """Return a container's settings from ConfigMaps."""
     maps = [each["configMapRef"]["name"] for each in _sources(container, "configMapRef")]
     return {
         key: value

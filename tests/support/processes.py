@@ -1,4 +1,4 @@
-"""Programs that tests start, and that leave no process behind."""
+"""Starts programs for tests and ensures that no process of them remains."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from tests.support.wait import eventually
 
 T = TypeVar("T")
 
-# What a developer's shell may hold, and a test must not depend on.
+# Prefixes of variables that a developer's shell may set and that tests must not depend on.
 _FOREIGN = ("MODEL_", "PROMETHEUS_", "LOCUST_", "FIDDLER_", "GF_", "GUNICORN_", "WEB_CONCURRENCY")
 
 
 class Program:
-    """A started program, leader of its own process group; both its outputs go to one file."""
+    """A program in its own process group, whose stdout and stderr go to one file."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Program:
         self._name = Path(argv[0]).name
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [str(word) for word in argv],
+                [str(argument) for argument in argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -44,11 +44,11 @@ class Program:
         self.pid = self._process.pid
 
     def output(self) -> str:
-        """Return what it has written so far."""
+        """Return the output so far."""
         return self.log.read_text("utf-8", "replace")
 
     def until(self, check: Callable[[], T | None], what: str, timeout: float = 60.0) -> T:
-        """Return the first truthy result of `check`; fail at once when the program has ended."""
+        """Return the first truthy result of `check`; fail at once if the program ends."""
 
         def check_running() -> T | None:
             if self._process.poll() is not None:
@@ -58,11 +58,11 @@ class Program:
         return eventually(check_running, what, timeout)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program itself."""
+        """Send a signal to the program, not to its process group."""
         self._process.send_signal(number)
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Return its exit code once it and every process it started are gone."""
+        """Return the exit code once the whole process group has ended."""
         try:
             code = self._process.wait(timeout)
             eventually(lambda: not self._group_lives(), f"no process of {self._name} remains")
@@ -72,13 +72,13 @@ class Program:
         return code
 
     def stop(self) -> int:
-        """Ask it to end; return its exit code once nothing of it remains."""
+        """Send SIGTERM; return the exit code once the whole process group has ended."""
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self) -> None:
-        """End its whole group at once."""
+        """Kill the whole process group."""
         if self._group_lives():
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
@@ -88,19 +88,19 @@ class Program:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is a process `pid`."""
+    """Return whether a process exists."""
     return _exists(lambda: os.kill(pid, 0))
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without the settings of any service, and with `more`."""
+    """Return this process's environment without the settings of any service, plus `more`."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return own | dict(more)
 
 
 @contextmanager
 def running(program: Program) -> Iterator[Program]:
-    """Stop `program` at the end of the block, and check that it stopped well where the test did."""
+    """Stop a program at the end of the block; if the block succeeded, check that it stops."""
     try:
         yield program
     except BaseException:
@@ -109,9 +109,9 @@ def running(program: Program) -> Iterator[Program]:
     program.stop()
 
 
-def _exists(signal_it: Callable[[], None]) -> bool:
+def _exists(send_signal: Callable[[], None]) -> bool:
     try:
-        signal_it()
+        send_signal()
     except ProcessLookupError:
         return False
     return True

@@ -1,16 +1,14 @@
-"""The publisher as tests start it, and writers that spool like the model's workers."""
+"""Starts publishers, and writers that spool like the model's workers."""
 
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.support.machine import free_port
+from tests.support.machine import free_port, report_missing
 from tests.support.model import Samples, parse, total
 from tests.support.processes import Program
 from tools import ROOT
@@ -20,12 +18,12 @@ SERVICE = ROOT / "services" / "publisher"
 
 
 class PublisherProgram:
-    """A publisher on its own port, with short pauses."""
+    """A publisher process on a free port, with short pauses."""
 
     def __init__(self, spool: Path, url: str, log: Path, **settings: str) -> None:
         port = free_port()
         self._spool = spool
-        given = {
+        environment = {
             **publisher_settings(url, spool, port),
             "PUBLISHER_POLL_SECONDS": "0.02",
             "PUBLISHER_LABEL_DELAY_SECONDS": "0",
@@ -33,34 +31,36 @@ class PublisherProgram:
             "PUBLISHER_BACKOFF_MAX_SECONDS": "0.02",
             "FIDDLER_TIMEOUT": "1",
         } | settings
-        self.program = Program([sys.executable, "-m", "publisher"], log, cwd=SERVICE, env=given)
-        self._url = f"http://127.0.0.1:{port}/metrics"
+        self.program = Program(
+            [sys.executable, "-m", "publisher"], log, cwd=SERVICE, env=environment
+        )
+        self.metrics_url = f"http://127.0.0.1:{port}/metrics"
 
     def scrape(self) -> Samples:
-        """Return every sample of one scrape."""
-        return parse(httpx.get(self._url).raise_for_status().text)
+        """Return the samples of one scrape."""
+        return parse(httpx.get(self.metrics_url).raise_for_status().text)
 
     def until(self, what: str, name: str, at_least: float = 1.0, **labels: str) -> None:
-        """Wait until a metric has reached a value."""
+        """Wait until the sum of a metric's series has reached a value."""
         self.program.until(lambda: total(self.scrape(), name, **labels) >= at_least, what)
 
     def until_idle(self) -> None:
-        """Wait until everything in the spool has been published, and its closed segments are gone.
+        """Wait until all events have been published and all segments have been removed.
 
-        Whoever writes to it must have ended.
+        The writers of the spool must have ended.
         """
         self.program.until(
-            lambda: self.idle() and not [*self._spool.glob("*.jsonl")], "nothing waits"
+            lambda: self.idle() and not [*self._spool.glob("*.jsonl")], "the spool is empty"
         )
 
     def idle(self) -> bool:
-        """Tell whether everything in the spool has been published."""
+        """Return whether every event in the spool has been published."""
         return total(self.scrape(), "publisher_backlog_events") == 0
 
 
 @contextmanager
 def publishing(spool: Path, url: str, log: Path, **settings: str) -> Iterator[PublisherProgram]:
-    """Run a publisher for the length of the block."""
+    """Run a publisher while the block runs."""
     publisher = PublisherProgram(spool, url, log, **settings)
     try:
         yield publisher
@@ -69,17 +69,16 @@ def publishing(spool: Path, url: str, log: Path, **settings: str) -> Iterator[Pu
 
 
 def require_client() -> None:
-    """Skip the test where Fiddler's client is not installed; with REQUIRE_ALL=1 it fails."""
+    """Skip the test if Fiddler's client is not installed; fail it if REQUIRE_ALL=1."""
     if importlib.util.find_spec("fiddler") is None:
-        refuse = pytest.fail if os.environ.get("REQUIRE_ALL") == "1" else pytest.skip
-        refuse("fiddler-client is not installed (group publisher)")
+        report_missing("fiddler-client is not installed (group publisher)")
 
 
 def start_writer(spool: Path, name: str, directory: Path, batches: int = 300) -> Program:
     """Start a program that spools predictions and labels as a worker does."""
-    words = ["tests.support.spool", spool, name, batches, directory / "ids"]
+    arguments = ["tests.support.spool", spool, name, batches, directory / "ids"]
     return Program(
-        [sys.executable, "-m", *map(str, words)],
+        [sys.executable, "-m", *map(str, arguments)],
         directory / f"{name}.log",
         cwd=ROOT,
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'services' / 'model'}"},
@@ -87,10 +86,10 @@ def start_writer(spool: Path, name: str, directory: Path, batches: int = 300) ->
 
 
 def accepted(directory: Path) -> tuple[set[str], set[str]]:
-    """Return the ids of predictions and of labels that writers said to be accepted."""
+    """Return the ids of the predictions and of the labels that the writers have spooled."""
     found: dict[str, set[str]] = {"p": set(), "l": set()}
     for log in directory.glob("writer*.log"):
-        # Killed in mid-word, a writer has not said it.
+        # The last line of a killed writer may be incomplete.
         for line in log.read_text().rpartition("\n")[0].splitlines():
             kind, _, key = line.partition(" ")
             found[kind].add(key)

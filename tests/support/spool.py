@@ -1,4 +1,4 @@
-"""Spools for tests: a small model, and a writer that is killed like a worker."""
+"""Spools for tests: a small model, and a writer process that can be killed like a worker."""
 
 import json
 import random
@@ -18,7 +18,7 @@ FEATURES = ("ph", "shelf")
 
 
 def small_manifest(version: str = "abc") -> Manifest:
-    """Return the manifest of a model with a number and an integer that may be missing."""
+    """Return the manifest of a model with a number and a nullable integer."""
     return Manifest.model_construct(
         format=1,
         name="wine-quality",
@@ -46,7 +46,7 @@ def _reference(name: str) -> Reference:
 def small_spool(
     directory: Path, limits: Limits = LIMITS, version: str = "abc"
 ) -> tuple[Spool, Counter[Outcome]]:
-    """Return a spool and what it counts."""
+    """Return a spool and the counts of its outcomes."""
     counts: Counter[Outcome] = Counter()
 
     def count(outcome: Outcome, events: int) -> None:
@@ -56,7 +56,7 @@ def small_spool(
 
 
 def predictions(ids: Iterable[str], now: float = 1_764_000_000.25) -> list[Prediction | Label]:
-    """Return one event per id."""
+    """Return one prediction per id."""
     return [Prediction(each, now, (3.5, 2.0), 5.5) for each in ids]
 
 
@@ -66,40 +66,40 @@ def label(of: str, actual: float = 6.0, version: str = "abc") -> Label:
 
 
 def lines(directory: Path) -> list[dict[str, Any]]:
-    """Return every whole line but the headers, segment after segment."""
+    """Return the events of all complete lines, segment by segment, without the headers."""
     found: list[dict[str, Any]] = []
     for path in sorted(directory.glob("*.jsonl")):
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1].splitlines()
-        found += map(json.loads, whole[1:])
+        complete = content[: content.rfind(b"\n") + 1].splitlines()
+        found += map(json.loads, complete[1:])
     return found
 
 
 def main() -> None:
-    """Spool as a worker does, `python -m tests.support.spool DIR NAME COUNT LABELS`.
+    """Spool as a worker does: `python -m tests.support.spool DIR NAME COUNT IDS`.
 
-    Prints `p ID` or `l ID` as soon as an event is accepted; labels the ids it reads from the file
-    LABELS, in which all workers note theirs: so labels and predictions come from different ones.
+    Prints `p ID` or `l ID` as soon as an event is accepted. All writers append their prediction ids
+    to the file IDS and label ids from it, so a label may come from another writer.
     """
-    directory, name, count, noted = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    directory, name, count, shared = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     seed = random.Random(name)  # noqa: S311
     limits = Limits(max_bytes=100_000_000, segment_bytes=20_000, segment_seconds=0.5)
     spool, _ = small_spool(directory, limits)
-    with Path(noted).open("a+b", buffering=0) as notes:
+    with Path(shared).open("a+b", buffering=0) as file:
         for batch in range(count):
             ids = [f"{name}-{batch}-{i}" for i in range(seed.randint(1, 20))]
             spool.append(predictions(ids, time.time()))
-            notes.write("".join(f"{each}\n" for each in ids).encode())
+            file.write("".join(f"{each}\n" for each in ids).encode())
             print("\n".join(f"p {each}" for each in ids), flush=True)  # noqa: T201
             if batch % 3 == 2:
-                _label(spool, Path(noted), seed)
-            # The pace of the traffic: there is to be some for as long as the faults last.
+                _label(spool, Path(shared), seed)
+            # Paces the traffic, so that it lasts longer than the faults.
             time.sleep(0.005)
     spool.close()
 
 
-def _label(spool: Spool, noted: Path, seed: random.Random) -> None:
-    known = noted.read_bytes()[-4000:].splitlines()[1:]
+def _label(spool: Spool, shared: Path, seed: random.Random) -> None:
+    known = shared.read_bytes()[-4000:].splitlines()[1:]
     ids = sorted({each.decode() for each in seed.sample(known, min(5, len(known)))})
     spool.append([label(each, float(len(each))) for each in ids])
     print("\n".join(f"l {each}" for each in ids), flush=True)  # noqa: T201

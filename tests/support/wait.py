@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def eventually(check: Callable[[], T | None], what: str, timeout: float = 60.0) -> T:
-    """Return the first truthy result of `check`, asked every 0.1 s for `timeout` seconds.
+    """Return the first truthy result of `check`, called every 0.1 s for up to `timeout` seconds.
 
-    A server that does not answer yet counts as "not yet"; any other exception goes through.
+    An httpx.TransportError counts as "not yet"; any other exception is raised.
     """
     deadline = time.monotonic() + timeout
     last: object = None
@@ -28,4 +28,4 @@ def eventually(check: Callable[[], T | None], what: str, timeout: float = 60.0) 
                 return result
             last = result
         pause.wait(0.1)
-    raise AssertionError(f"after {timeout:g} s still not: {what} (last: {last!r})")
+    raise AssertionError(f"timed out after {timeout:g} s: {what} (last result: {last!r})")

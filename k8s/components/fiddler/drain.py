@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 a script in a ConfigMap
-"""Hold the publisher's end up until the model has ended and its last events are at Fiddler.
+"""Delay the stop of the publisher until the model has stopped and its last events are published.
 
-Kubernetes runs it before it stops the publisher, and stops waiting when the pod's grace is over.
+The publisher's preStop hook runs this script; it is limited by the pod's termination grace period.
 """
 
 import os
@@ -14,25 +14,25 @@ BACKLOG = "publisher_backlog_events"
 
 
 def model_serves(address: tuple[str, int]) -> bool:
-    """Tell whether somebody may still make predictions."""
+    """Return whether the model may still accept requests."""
     try:
         socket.create_connection(address, timeout=1).close()
     except ConnectionRefusedError:
         return False
     except OSError:
-        return True  # too busy to answer in time
+        return True  # too busy to accept the connection in time
     return True
 
 
 def backlog(url: str) -> float:
-    """Return the events that wait in the spool. Raises OSError, or ValueError without a figure."""
+    """Return the number of unpublished events. Raises OSError, or ValueError if it is missing."""
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 this pod itself
         lines = answer.read().decode().splitlines()
     return float(next((line.split()[1] for line in lines if line.startswith(f"{BACKLOG} ")), "?"))
 
 
 def drain(model: tuple[str, int], metrics: str, pause: float) -> None:
-    """Return when nothing is left to wait for; `pause` is in seconds."""
+    """Wait for the model to stop and the backlog to be empty; `pause` is in seconds."""
     while model_serves(model):
         time.sleep(pause)
     while True:
@@ -40,7 +40,7 @@ def drain(model: tuple[str, int], metrics: str, pause: float) -> None:
             if backlog(metrics) == 0:
                 return
         except (OSError, ValueError):
-            return  # without a publisher there is nobody to wait for
+            return  # the publisher is gone, so nothing more will be published
         time.sleep(pause)
 
 

@@ -1,5 +1,5 @@
-# ruff: noqa: INP001, T201 a script in a ConfigMap, which tells its pod's log what it did
-"""Create the Secret `model-secrets` with a random key, unless there is one; run as a Job."""
+# ruff: noqa: INP001, T201 a script in a ConfigMap that prints to its pod's log
+"""Create the Secret `model-secrets` with a random key unless it exists; run as a Job."""
 
 import json
 import secrets
@@ -26,9 +26,9 @@ def secret(name: str) -> dict[str, object]:
 
 
 def create(api: str, namespace: str, token: str, context: ssl.SSLContext | None) -> str:
-    """Ask the API server for a new Secret and return what became of it.
+    """Create the Secret through the API server and describe the outcome.
 
-    Raises urllib.error.URLError for any answer but "created" and "exists".
+    Raises urllib.error.URLError unless the Secret was created or exists.
     """
     request = urllib.request.Request(  # noqa: S310 the API server's address, not a user's
         f"{api}/api/v1/namespaces/{namespace}/secrets",
@@ -37,28 +37,28 @@ def create(api: str, namespace: str, token: str, context: ssl.SSLContext | None)
     )
     try:
         with urllib.request.urlopen(request, timeout=10, context=context):  # noqa: S310
-            return "created"
+            return "was created"
     except urllib.error.HTTPError as error:
         if error.code == HTTPStatus.CONFLICT:
-            return "exists already and stays as it is"
+            return "already exists and is unchanged"
         raise
 
 
 def trust(authority: Path) -> ssl.SSLContext:
-    """Return what verifies the API server: by this authority and no other."""
+    """Return a TLS context that trusts only this certificate authority."""
     context = ssl.create_default_context(cafile=str(authority))
-    # Default since Python 3.13, but clusters' own certificates often lack a key identifier.
+    # The default since Python 3.13, but certificates of clusters often lack a key identifier.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def main() -> None:
-    """Create the Secret with what Kubernetes gives every pod that may talk to it."""
+    """Create the Secret with the pod's service account."""
     token = (ACCOUNT / "token").read_text()
     namespace = (ACCOUNT / "namespace").read_text()
     try:
         outcome = create(API, namespace, token, trust(ACCOUNT / "ca.crt"))
-    except OSError as error:  # URLError, a time-out
+    except OSError as error:  # URLError or a timeout
         sys.exit(f"Secret {NAME} was not created: {error}")
     print(f"Secret {NAME} {outcome}")
 

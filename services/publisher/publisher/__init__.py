@@ -1,1 +1,1 @@
-"""Brings the events of the model's spool to Fiddler, each at least once, in order."""
+"""Publishes the events of the model's spool to Fiddler, in order and at least once."""

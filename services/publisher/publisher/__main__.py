@@ -1,4 +1,4 @@
-"""Publish the spool until told to stop: `python -m publisher`."""
+"""Publish the spool until stopped by a signal: `python -m publisher`."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from prometheus_client import disable_created_metrics, start_http_server
 
 from publisher.baseline import Baselines
 from publisher.delivery import Backoff, Delivery
-from publisher.errors import HopelessError, InterruptedByStop
+from publisher.errors import FatalError, InterruptedByStop
 from publisher.metrics import Metrics
 from publisher.publisher import Publisher
 from publisher.quarantine import Quarantine
@@ -22,7 +22,7 @@ log = logging.getLogger("publisher")
 
 
 def main() -> None:
-    """Publish; a stop ends it with exit code 0, a wrong setting with one line and 1."""
+    """Publish; exit with 0 after a stop signal, or with 1 and one line for an invalid setting."""
     stop = Stop()
     stop.install()
     try:
@@ -44,15 +44,15 @@ def main() -> None:
     try:
         run(settings, spool, metrics, stop)
     except InterruptedByStop:
-        log.info("stopped; what Fiddler has not accepted is sent at the next start")
+        log.info("stopped; events that Fiddler has not accepted are sent after the next start")
 
 
 def run(settings: Settings, spool: Spool, metrics: Metrics, stop: Stop) -> None:
-    """Publish until a stop. Raises InterruptedByStop."""
-    # The import takes a second and 100 MB: /metrics is up already.
+    """Publish until a stop signal. Raises InterruptedByStop."""
+    # The import takes a second and 100 MB; /metrics is already up by then.
     from publisher.fiddler_client import Fiddler  # noqa: PLC0415
 
-    # One line per request is for those who search a fault.
+    # The client logs a line per request, which is useful only for debugging.
     logging.getLogger("fiddler").setLevel(
         logging.DEBUG if settings.publisher_log_level == "DEBUG" else logging.ERROR
     )
@@ -63,24 +63,24 @@ def run(settings: Settings, spool: Spool, metrics: Metrics, stop: Stop) -> None:
     quarantine = Quarantine(settings.model_spool_dir / QUARANTINE)
     delivery = Delivery(fiddler, quarantine, metrics, backoff, stop)
 
-    def learn(header: Header) -> None:
-        fiddler.learn(header)
-        baselines.learn(header)
+    def register(header: Header) -> None:
+        fiddler.register(header)
+        baselines.register(header)
 
-    publisher = Publisher(spool, delivery, learn, settings.publisher_label_delay_seconds)
+    publisher = Publisher(spool, delivery, register, settings.publisher_label_delay_seconds)
     log.info("publishing %s to %s", settings.model_spool_dir, settings.fiddler_url)
     try:
         while True:
-            found = publisher.round()
+            published = publisher.run_once()
             with stop.interruptible():
                 baselines.advance()
-                if not found:
+                if not published:
                     time.sleep(settings.publisher_poll_seconds)
-    except HopelessError as error:
-        # Not the end of the process: its metrics tell why nothing moves, and asking again and
-        # again with a token that is refused gets accounts locked.
-        metrics.stopped(error.reason)
-        log.error("stopped publishing until this is changed and I am restarted: %s", error)  # noqa: TRY400
+    except FatalError as error:
+        # The process stays up: its metrics show why nothing is published, and retrying with a
+        # rejected token can lock the account.
+        metrics.mark_stopped(error.reason)
+        log.error("publishing stopped; fix this and restart the publisher: %s", error)  # noqa: TRY400
         with stop.interruptible():
             while True:
                 time.sleep(3600)

@@ -1,4 +1,4 @@
-"""Get a batch to Fiddler, however long it takes; what it refuses goes to quarantine."""
+"""Deliver batches to Fiddler, retrying without limit; rejected events go to quarantine."""
 
 import logging
 import random
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from publisher.errors import RefusedError, TransientError
+from publisher.errors import RejectedError, TransientError
 from publisher.events import Event, ModelName
 from publisher.metrics import Metrics
 from publisher.quarantine import Quarantine
@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class Destination(Protocol):
-    """What the delivery needs of Fiddler."""
+    """The part of the Fiddler client that delivery uses."""
 
     def publish(self, name: ModelName, events: list[Event], *, update: bool) -> None:
-        """Send events, or raise TransientError, RefusedError or HopelessError."""
+        """Send events. Raises TransientError, RejectedError or FatalError."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Events of one kind for one model, and the lines they come from."""
+    """Events of one kind for one model, with the spool lines they were decoded from."""
 
     model: ModelName
     kind: str
@@ -35,12 +35,12 @@ class Batch:
     lines: list[bytes]
 
     def add(self, line: bytes, event: Event) -> None:
-        """Add an event."""
+        """Append an event and its line."""
         self.events.append(event)
         self.lines.append(line)
 
-    def halves(self) -> tuple["Batch", "Batch"]:
-        """Return two smaller batches."""
+    def split(self) -> tuple["Batch", "Batch"]:
+        """Return the two halves of this batch."""
         middle = len(self.events) // 2
         return (
             Batch(self.model, self.kind, self.events[:middle], self.lines[:middle]),
@@ -49,7 +49,7 @@ class Batch:
 
 
 class Backoff:
-    """Pauses that double, with jitter: many publishers must not come back all at once."""
+    """Exponential backoff with jitter, so that many publishers do not retry at the same time."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first = first
@@ -57,7 +57,7 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Forget past failures."""
+        """Start again with the first pause."""
         self._failures = 0
 
     def next(self, at_least: float = 0.0) -> float:
@@ -68,7 +68,7 @@ class Backoff:
 
 
 class Delivery:
-    """Sends batches; ends only by their acceptance, by a stop, or by HopelessError."""
+    """Sends batches until they are accepted, the publisher is stopped, or FatalError is raised."""
 
     def __init__(
         self,
@@ -85,51 +85,51 @@ class Delivery:
         self._stop = stop
 
     def send(self, batch: Batch) -> None:
-        """Return once every event has been accepted or is in quarantine."""
+        """Return once every event has been accepted or quarantined."""
         try:
-            self.patiently(
+            self.retry(
                 lambda: self._destination.publish(
                     batch.model, batch.events, update=batch.kind == "label"
                 )
             )
-        except RefusedError as refusal:
-            self._refused(batch, refusal)
+        except RejectedError as error:
+            self._isolate_rejected(batch, error)
         else:
-            self._metrics.published(batch.kind, len(batch.events))
+            self._metrics.count_published(batch.kind, len(batch.events))
 
-    def patiently(self, request: Callable[[], None]) -> None:
-        """Make a request until it is answered with yes or no. Raises InterruptedByStop."""
+    def retry(self, request: Callable[[], None]) -> None:
+        """Repeat a request while it raises TransientError. Raises InterruptedByStop."""
         while True:
             try:
                 with self._stop.interruptible():
                     request()
             except TransientError as error:
-                self._metrics.failed(error.cause)
+                self._metrics.count_failure(error.cause)
                 pause = self._backoff.next(error.wait)
-                log.warning("%s, trying again in %.1f s: %s", error.cause, pause, error)
+                log.warning("%s, retrying in %.1f s: %s", error.cause, pause, error)
                 with self._stop.interruptible():
                     time.sleep(pause)
             else:
                 self._backoff.reset()
                 return
 
-    def set_aside(self, line: bytes, words: str, kind: str, model: ModelName) -> None:
-        """Put a line into quarantine. A disk that takes it not is no reason to stop."""
-        self._metrics.quarantined(kind)
+    def quarantine(self, line: bytes, reason: str, kind: str, model: ModelName) -> None:
+        """Write a line to the quarantine; a disk error loses the line but does not stop."""
+        self._metrics.count_quarantined(kind)
         try:
-            self._quarantine.add(line, words, kind=kind, model=model.name, version=model.version)
+            self._quarantine.add(line, reason, kind=kind, model=model.name, version=model.version)
         except OSError as error:
-            log.error("a refused event is lost, the quarantine cannot be written: %s", error)  # noqa: TRY400
+            log.error("a rejected event is lost, the quarantine is not writable: %s", error)  # noqa: TRY400
 
-    def _refused(self, batch: Batch, refusal: RefusedError) -> None:
-        """Find the events that a batch was refused for: the others must get through."""
+    def _isolate_rejected(self, batch: Batch, error: RejectedError) -> None:
+        """Bisect a rejected batch, so that only the events that Fiddler rejects are set aside."""
         self._backoff.reset()
         if len(batch.events) > 1:
-            for half in batch.halves():
+            for half in batch.split():
                 self.send(half)
-        elif refusal.status == CONFLICT:
-            # Fiddler has this event: its answer to an earlier try was lost.
-            self._metrics.published(batch.kind, 1)
+        elif error.status == CONFLICT:
+            # Fiddler already has this event: the response to an earlier try was lost.
+            self._metrics.count_published(batch.kind, 1)
         else:
-            log.error("Fiddler refuses a %s (%d): %s", batch.kind, refusal.status, refusal)
-            self.set_aside(batch.lines[0], str(refusal), batch.kind, batch.model)
+            log.error("Fiddler rejected a %s (%d): %s", batch.kind, error.status, error)
+            self.quarantine(batch.lines[0], str(error), batch.kind, batch.model)

@@ -1,4 +1,4 @@
-"""What can become of a batch that was not accepted."""
+"""Why a batch was not accepted: retry it, reject it, or stop."""
 
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class TransientError(Exception):
-    """It may work later. `wait` is the least pause in seconds, where the server asked for one."""
+    """A retry may succeed. `wait` is the minimum pause in seconds that the server asked for."""
 
     def __init__(self, cause: Cause, message: str, wait: float = 0.0) -> None:
         super().__init__(message)
@@ -18,16 +18,16 @@ class TransientError(Exception):
         self.wait = wait
 
 
-class RefusedError(Exception):
-    """Fiddler will never take these events; the message is Fiddler's words."""
+class RejectedError(Exception):
+    """Fiddler will never accept these events; the message is Fiddler's."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-class HopelessError(Exception):
-    """Nothing can be published until a person changes something; the message says what."""
+class FatalError(Exception):
+    """Nothing can be published until somebody fixes what the message names."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -35,4 +35,4 @@ class HopelessError(Exception):
 
 
 class InterruptedByStop(BaseException):
-    """The publisher is to stop: not an Exception, so that no client's handler swallows it."""
+    """A stop signal arrived. Not an Exception, so that no handler in a client swallows it."""

@@ -1,4 +1,4 @@
-"""What a spooled line is for Fiddler: pure functions."""
+"""Convert spooled lines to Fiddler's events: pure functions."""
 
 import json
 from collections.abc import Callable
@@ -17,24 +17,24 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class ModelName:
-    """What Fiddler calls a model: each version has its own schema and its own events."""
+    """Identifies a model at Fiddler; each version has its own schema and events."""
 
     name: str
     version: str
 
 
 def model_name(header: Header) -> ModelName:
-    """Return the model whose predictions a segment holds."""
+    """Return the model version whose predictions a segment holds."""
     return ModelName(header.model, header.version)
 
 
 def output_name(target: str) -> str:
-    """Return the column of predictions; the target's own name is the label's."""
+    """Return the name of the prediction column; the label's column is named after the target."""
     return f"predicted_{target}"
 
 
 def prediction_decoder(header: Header) -> Callable[[bytes], Event]:
-    """Return a function from a line to an event. It raises ValueError for what is no prediction."""
+    """Return a decoder from a line to an event; it raises ValueError if it is no prediction."""
     names = [column.name for column in header.features]
     whole = [i for i, column in enumerate(header.features) if column.type == "integer"]
     output = output_name(header.target.name)
@@ -58,9 +58,9 @@ def prediction_decoder(header: Header) -> Callable[[bytes], Event]:
 
 
 def label_decoder(header: Header) -> Callable[[bytes], tuple[ModelName, Event]]:
-    """Return a function from a line to an update and the model it belongs to.
+    """Return a decoder from a line to the model and the update of one of its events.
 
-    It raises ValueError for what is no label.
+    The decoder raises ValueError if the line is no label.
     """
     target, integer = header.target.name, header.target.type == "integer"
 
@@ -77,7 +77,7 @@ def label_decoder(header: Header) -> Callable[[bytes], tuple[ModelName, Event]]:
 
 
 def _decode(line: bytes) -> Any:  # noqa: ANN401 any JSON
-    # A line that is not UTF-8 raises UnicodeDecodeError, which is a ValueError as well.
+    # Invalid UTF-8 raises UnicodeDecodeError, which is a ValueError.
     return json.loads(line)
 
 

@@ -1,4 +1,4 @@
-"""Fiddler's own client, and what its many ways to fail mean. Nothing else imports it."""
+"""Wraps Fiddler's own client and translates its exceptions. No other module imports it."""
 
 import logging
 import os
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
-# The client would retry by itself, with sleeps that no stop interrupts and without a look at
-# Retry-After, for five minutes: so it tries once (0 would make every call fail) and the publisher
-# retries. It reads this at every fdl.init; tqdm reads its variable when imported.
+# By default the client retries for five minutes, ignores Retry-After, and sleeps in a way that a
+# stop cannot interrupt. So it tries once (0 would make every call fail) and the publisher retries.
+# The client reads its variable in every fdl.init; tqdm reads its own when it is imported.
 os.environ["FIDDLER_CLIENT_RETRY_MAX_DURATION_SECONDS"] = "0.1"
 os.environ["TQDM_DISABLE"] = "1"
 
@@ -18,7 +18,7 @@ import pydantic
 import requests
 from fiddler.exceptions import BaseError
 
-from publisher.errors import Cause, HopelessError, RefusedError, TransientError
+from publisher.errors import Cause, FatalError, RejectedError, TransientError
 from publisher.events import (
     EVENT_ID,
     EVENT_TIME,
@@ -32,20 +32,20 @@ from publisher.settings import Settings
 from publisher.spool import Column, Header, Range
 
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_LARGE, TOO_MANY = 401, 403, 404, 413, 429
-# What a server, or something in front of it, answers that has nothing to do with the events.
+# Statuses of a server or proxy that are unrelated to the events in the request.
 _NOT_ABOUT_EVENTS = (405, 407, 408, 421, 423, 425, 426, TOO_MANY, 501)
 _SERVER_ERROR = 500
-_LONGEST_WORDS = 2_000
+_LONGEST_MESSAGE = 2_000
 
 log = logging.getLogger(__name__)
 
 
-class UnknownModelError(RefusedError):
-    """Fiddler has no such model, and no segment says what it looks like."""
+class UnknownModelError(RejectedError):
+    """Fiddler has no such model, and no registered header describes it."""
 
 
 class Fiddler:
-    """One organisation of one Fiddler instance; connects when first needed."""
+    """One organisation of one Fiddler instance; connects on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -53,34 +53,34 @@ class Fiddler:
         self._headers: dict[ModelName, Header] = {}
         self._models: dict[ModelName, fdl.Model] = {}
 
-    def learn(self, header: Header) -> None:
-        """Remember what a model looks like, for the day it has to be created."""
+    def register(self, header: Header) -> None:
+        """Store the description of a model, in case it has to be created."""
         self._headers[model_name(header)] = header
 
     def publish(self, name: ModelName, events: list[Event], *, update: bool) -> None:
         """Send at most 1,000 events, in one request.
 
-        Raises TransientError, RefusedError or HopelessError.
+        Raises TransientError, RejectedError or FatalError.
         """
         model = self._model(name)
         try:
-            with _meaning():
+            with _translated_errors():
                 model.publish_stream(events, update=update)
-        except RefusedError as error:
+        except RejectedError as error:
             if error.status != NOT_FOUND:
                 raise
-            # Somebody deleted the model: the next try creates it.
+            # Somebody deleted the model; the next try creates it.
             self._models.clear()
             raise TransientError("not_found", str(error)) from error
 
     def publish_baseline(self, name: ModelName, rows: Path, dataset: str) -> str | None:
-        """Upload a CSV file of reference rows; return the id of Fiddler's job, None: it is there.
+        """Upload a CSV file of reference rows; return the job's id, or None if the dataset exists.
 
-        Raises TransientError, RefusedError or HopelessError.
+        Raises TransientError, RejectedError or FatalError.
         """
         model = self._model(name)
         assert model.id is not None  # noqa: S101 for the type checker
-        with _meaning():
+        with _translated_errors():
             try:
                 fdl.Dataset.from_name(dataset, model.id)
             except fdl.NotFound:
@@ -91,22 +91,22 @@ class Fiddler:
             return None
 
     def job_state(self, job: str) -> tuple[str, str]:
-        """Return the state of a job and its error, as Fiddler words them. Raises TransientError."""
-        with _meaning():
+        """Return Fiddler's state and error message of a job. Raises TransientError."""
+        with _translated_errors():
             found = fdl.Job.get(job)
             return found.status or "", found.error_message or ""
 
     def _model(self, name: ModelName) -> "fdl.Model":
         if name not in self._models:
             try:
-                with _meaning():
+                with _translated_errors():
                     self._connect()
                     self._models[name] = self._find_or_create(name)
             except UnknownModelError:
                 raise
-            except RefusedError as error:  # not about events: they wait
-                raise HopelessError(
-                    "schema", f"Fiddler refuses project or model: {error}"
+            except RejectedError as error:  # unrelated to the events, which stay in the spool
+                raise FatalError(
+                    "schema", f"Fiddler rejected the project or model: {error}"
                 ) from error
         return self._models[name]
 
@@ -122,19 +122,19 @@ class Fiddler:
                 auto_attach_log_handler=False,
             )
         except fdl.IncompatibleClient as error:
-            raise HopelessError("incompatible", str(error)) from error
+            raise FatalError("incompatible", str(error)) from error
         except fdl.ApiError as error:
             if error.code in (UNAUTHORIZED, FORBIDDEN, *_NOT_ABOUT_EVENTS):
                 raise
-            # Of the two calls of init, it is version-compatibility that answers 4xx.
-            raise HopelessError("incompatible", str(error)) from error
+            # Of the two requests of init, only version-compatibility answers with these 4xx.
+            raise FatalError("incompatible", str(error)) from error
         assert fdl.conn is not None  # noqa: S101 for the type checker
         found = fdl.conn.server_info.organization
         if settings.fiddler_org_id not in (found.name, str(found.id)):
-            raise HopelessError(
+            raise FatalError(
                 "organisation",
-                f"the token is of organisation {found.name} ({found.id}),"
-                f" FIDDLER_ORG_ID says {settings.fiddler_org_id}",
+                f"the token belongs to organisation {found.name} ({found.id}),"
+                f" but FIDDLER_ORG_ID is {settings.fiddler_org_id}",
             )
         self._connected = True
 
@@ -146,8 +146,8 @@ class Fiddler:
             model = fdl.Model.from_name(name.name, project.id, version=name.version)
         except fdl.NotFound:
             if header is None:
-                words = f"Fiddler has no model {name.name} {name.version}"
-                raise UnknownModelError(NOT_FOUND, words) from None
+                message = f"Fiddler has no model {name.name} {name.version}"
+                raise UnknownModelError(NOT_FOUND, message) from None
             model = self._create(header, project.id)
         if header is not None:
             _check(model, header)
@@ -157,14 +157,14 @@ class Fiddler:
         model = new_model(header, project)
         try:
             model.create()
-        except fdl.Conflict:  # another publisher was quicker
+        except fdl.Conflict:  # another publisher created it first
             return fdl.Model.from_name(header.model, project, version=header.version)
         log.info("created %s %s at Fiddler", header.model, header.version)
         return model
 
 
 def new_model(header: Header, project: UUID) -> "fdl.Model":
-    """Return the model that a segment's header describes, not created yet."""
+    """Return the model that a segment's header describes; it does not exist at Fiddler yet."""
     target = header.target
     columns = [
         *(_column(each.name, each, each.type) for each in header.features),
@@ -175,7 +175,7 @@ def new_model(header: Header, project: UUID) -> "fdl.Model":
     ]
     names = [column.name for column in columns]
     if len(set(names)) < len(names):
-        raise HopelessError("schema", f"two columns have one name: {', '.join(sorted(names))}")
+        raise FatalError("schema", f"column names are not unique: {', '.join(sorted(names))}")
     return fdl.Model(
         name=header.model,
         version=header.version,
@@ -205,72 +205,72 @@ def _column(name: str, values: Column | Range, type_: str = "number") -> "fdl.Co
 
 
 def _check(model: "fdl.Model", header: Header) -> None:
-    """Refuse a model of this name that somebody made otherwise: events would not fit."""
+    """Raise FatalError if an existing model's schema does not fit the events."""
     expected = new_model(header, UUID(int=0))
     wanted = {column.name for column in expected.schema.columns}
     found = {column.name for column in model.schema.columns}
     if missing := wanted - found:
-        raise HopelessError(
+        raise FatalError(
             "schema",
             f"Fiddler's {header.model} {header.version} lacks {', '.join(sorted(missing))}",
         )
     if model.event_id_col != EVENT_ID:
-        raise HopelessError(
+        raise FatalError(
             "schema",
-            f"Fiddler's {header.model} {header.version} takes {model.event_id_col} for the id of"
-            f" events, not {EVENT_ID}: labels would find none",
+            f"Fiddler's {header.model} {header.version} uses {model.event_id_col} as the event id,"
+            f" not {EVENT_ID}: labels would match no event",
         )
 
 
 @contextmanager
-def _meaning() -> Iterator[None]:
-    """Turn every exception of the client into one of ours."""
+def _translated_errors() -> Iterator[None]:
+    """Translate every exception of the client into one of publisher.errors."""
     try:
         yield
-    except (TransientError, RefusedError, HopelessError):
+    except (TransientError, RejectedError, FatalError):
         raise
-    except fdl.ApiError as error:  # an answer in Fiddler's own words
-        raise _answered(error.code, _words(error)) from error
-    except requests.HTTPError as error:  # an answer of somebody else: of a proxy, mostly
-        raise _foreign(error) from error
+    except fdl.ApiError as error:  # a response of Fiddler itself
+        raise _fiddler_error(error.code, _message(error)) from error
+    except requests.HTTPError as error:  # a response of something else, usually a proxy
+        raise _proxy_error(error) from error
     except (requests.RequestException, BaseError) as error:
-        raise _unanswered(error) from error
+        raise _failed_try(error) from error
     except (pydantic.ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise TransientError("protocol", f"not Fiddler's protocol: {_first_line(error)}") from error
 
 
-def _answered(status: int, words: str) -> Exception:
+def _fiddler_error(status: int, message: str) -> Exception:
     if status in (UNAUTHORIZED, FORBIDDEN):
-        return HopelessError("denied", f"Fiddler denies access ({status}): {words}")
+        return FatalError("denied", f"Fiddler denied access ({status}): {message}")
     if status == TOO_MANY:
-        return TransientError("throttled", words)
+        return TransientError("throttled", message)
     if status >= _SERVER_ERROR and status not in _NOT_ABOUT_EVENTS:
-        return TransientError("server_error", words)
+        return TransientError("server_error", message)
     if status in _NOT_ABOUT_EVENTS:
-        return TransientError("protocol", words)
-    return RefusedError(status, words)
+        return TransientError("protocol", message)
+    return RejectedError(status, message)
 
 
-def _foreign(error: requests.HTTPError) -> Exception:
-    """Return what an answer without Fiddler's words means: it is no verdict on the events.
+def _proxy_error(error: requests.HTTPError) -> Exception:
+    """Translate a response without Fiddler's error envelope, which says nothing about the events.
 
-    But a proxy that finds a body too large will always find it so.
+    The exception is 413: a proxy that finds a body too large will do so every time.
     """
-    status, words = _status(error), _text(error)
+    status, text = _status(error), _body_text(error)
     if status in (UNAUTHORIZED, FORBIDDEN):
-        return HopelessError("denied", f"access is denied ({status}): {words}")
+        return FatalError("denied", f"access denied ({status}): {text}")
     if status == TOO_LARGE:
-        return RefusedError(status, words)
-    return TransientError("protocol", f"{status}: {words}")
+        return RejectedError(status, text)
+    return TransientError("protocol", f"{status}: {text}")
 
 
-def _unanswered(error: Exception) -> TransientError:
-    """Return what the end of the client's one try means; its cause tells."""
+def _failed_try(error: Exception) -> TransientError:
+    """Translate the failure of the client's only try by the exception that caused it."""
     reason = error.__cause__ or error
     if isinstance(reason, requests.HTTPError):
         status = _status(reason)
         cause: Cause = "throttled" if status == TOO_MANY else "server_error"
-        return TransientError(cause, f"{status}: {_text(reason)}", _wait(reason))
+        return TransientError(cause, f"{status}: {_body_text(reason)}", _retry_after(reason))
     if isinstance(reason, requests.Timeout):
         return TransientError("timeout", _first_line(reason))
     if isinstance(reason, requests.RequestException):
@@ -282,19 +282,19 @@ def _status(error: requests.HTTPError) -> int:
     return 0 if error.response is None else error.response.status_code
 
 
-def _wait(error: requests.HTTPError) -> float:
-    """Return the seconds that Retry-After asks for; a date there is not read."""
+def _retry_after(error: requests.HTTPError) -> float:
+    """Return the seconds that Retry-After asks for, 0 if it is missing or a date."""
     headers = {} if error.response is None else error.response.headers
     seconds = headers.get("Retry-After", "")
     return float(seconds) if seconds.isdecimal() else 0.0
 
 
-def _words(error: "fdl.ApiError") -> str:
+def _message(error: "fdl.ApiError") -> str:
     details = "; ".join(f"{each.reason}: {each.message}" for each in error.errors or ())
-    return f"{error.message} ({details})"[:_LONGEST_WORDS] if details else error.message
+    return f"{error.message} ({details})"[:_LONGEST_MESSAGE] if details else error.message
 
 
-def _text(error: requests.HTTPError) -> str:
+def _body_text(error: requests.HTTPError) -> str:
     return "" if error.response is None else " ".join(error.response.text.split())[:200]
 
 

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Metrics:
-    """The families, each series at 0 from the start."""
+    """The families; every series exists from the start, at 0."""
 
     def __init__(self, spool: Spool) -> None:
         self.registry = CollectorRegistry()
@@ -29,30 +29,30 @@ class Metrics:
         )
         self._quarantined = Counter(
             "publisher_quarantined_events",
-            "Events that Fiddler refused as invalid, or that no line could be read from.",
+            "Events that Fiddler rejected as invalid and lines that could not be decoded.",
             ["kind"],
             registry=self.registry,
         )
         self._failures = Counter(
             "publisher_failures",
-            "Requests to Fiddler that failed and are tried again, by cause.",
+            "Requests to Fiddler that failed and are retried, by cause.",
             ["cause"],
             registry=self.registry,
         )
         self._stopped = Gauge(
             "publisher_stopped",
-            "1 where nothing is published until a person changes something.",
+            "1 if publishing has stopped for this reason until somebody fixes it.",
             ["reason"],
             registry=self.registry,
         )
         self._last_success = Gauge(
             "publisher_last_success_timestamp_seconds",
-            "When Fiddler last accepted events; 0 before the first.",
+            "Unix time at which Fiddler last accepted events, 0 before the first.",
             registry=self.registry,
         )
         self._baseline = Gauge(
             "publisher_baseline_published",
-            "1 where Fiddler has the reference rows of the bundle.",
+            "1 if Fiddler has the bundle's reference rows.",
             registry=self.registry,
         )
         for kind in KINDS:
@@ -64,30 +64,30 @@ class Metrics:
             self._stopped.labels(reason)
         self.registry.register(_Backlog(spool))
 
-    def published(self, kind: str, events: int) -> None:
+    def count_published(self, kind: str, events: int) -> None:
         """Count events that Fiddler has accepted."""
         self._published.labels(kind).inc(events)
         self._last_success.set_to_current_time()
 
-    def quarantined(self, kind: str) -> None:
-        """Count an event that was set aside."""
+    def count_quarantined(self, kind: str) -> None:
+        """Count a quarantined event."""
         self._quarantined.labels(kind).inc()
 
-    def failed(self, cause: Cause) -> None:
-        """Count a request that is going to be tried again."""
+    def count_failure(self, cause: Cause) -> None:
+        """Count a request that will be retried."""
         self._failures.labels(cause).inc()
 
-    def stopped(self, reason: Reason) -> None:
-        """State that nothing is published any more."""
+    def mark_stopped(self, reason: Reason) -> None:
+        """Set the gauge of a reason for which publishing has stopped."""
         self._stopped.labels(reason).set(1)
 
-    def has_baseline(self) -> None:
-        """State that Fiddler has the reference rows."""
+    def mark_baseline_published(self) -> None:
+        """Set the gauge of the published baseline."""
         self._baseline.set(1)
 
 
 class _Backlog(Collector):
-    """What waits in the spool, measured at each scrape: also while a request hangs for minutes."""
+    """The spool's backlog, measured at each scrape, even while a request hangs for minutes."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -105,23 +105,23 @@ class _Backlog(Collector):
             position = positions.get(path.name, Position(0, 0))
             try:
                 counted[path.name] = end, lines = self._count(path)
-                oldest = min(oldest, _next_time(path, position.predictions, now))
+                oldest = min(oldest, _next_event_time(path, position.predictions, now))
             except FileNotFoundError:
                 continue
             size += end - position.labels
-            # The header is a line, but no event.
+            # The header is a line but not an event.
             events += max(0, lines - 1 - position.lines + position.labels_waiting)
         self._counted = counted
-        yield _gauge("publisher_backlog_bytes", "Bytes in the spool not published yet.", size)
-        yield _gauge("publisher_backlog_events", "Events in the spool not published yet.", events)
+        yield _gauge("publisher_backlog_bytes", "Unpublished bytes in the spool.", size)
+        yield _gauge("publisher_backlog_events", "Unpublished events in the spool.", events)
         yield _gauge(
             "publisher_backlog_age_seconds",
-            "Age of the oldest event not published yet, 0 where there is none.",
+            "Age of the oldest unpublished event, 0 if there is none.",
             max(0.0, now - oldest),
         )
 
     def _count(self, path: Path) -> tuple[int, int]:
-        """Return size and lines of a segment; only what is new since the last scrape is read."""
+        """Return the size and line count of a segment; reads only what the last scrape did not."""
         offset, lines = self._counted.get(path.name, (0, 0))
         with path.open("rb") as file:
             file.seek(offset)
@@ -131,8 +131,8 @@ class _Backlog(Collector):
         return offset, lines
 
 
-def _next_time(path: Path, offset: int, default: float) -> float:
-    """Return the time (s since 1970) of the first event from `offset` on, or `default`."""
+def _next_event_time(path: Path, offset: int, default: float) -> float:
+    """Return the time (s since 1970) of the first event at or after `offset`, or `default`."""
     with path.open("rb") as file:
         file.seek(offset)
         if offset == 0:

@@ -11,40 +11,42 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one line and names it."""
+    """A setting is missing or invalid; the message is one line and names it."""
 
 
 class Settings(BaseSettings):
-    """The publisher's settings; each is the environment variable of its name, in capitals."""
+    """The publisher's settings; each is read from the upper-case environment variable."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
-    fiddler_url: Annotated[str, Field(description="Address of the Fiddler instance, without path")]
-    fiddler_org_id: Annotated[str, Field(description="Name or id of the token's organisation")]
-    fiddler_auth_token: Annotated[SecretStr, Field(description="API key, a secret")]
+    fiddler_url: Annotated[str, Field(description="URL of the Fiddler instance, without a path")]
+    fiddler_org_id: Annotated[
+        str, Field(description="Name or id of the organisation that issued the token")
+    ]
+    fiddler_auth_token: Annotated[SecretStr, Field(description="API key (secret)")]
     fiddler_project: Annotated[
-        str | None, Field(description="Project; unset: called as the model")
+        str | None, Field(description="Fiddler project; defaults to the model's name")
     ] = None
-    fiddler_timeout: Annotated[Seconds, Field(description="Seconds that a request may take")] = 100
-    model_spool_dir: Annotated[Path, Field(description="The spool, as the model's workers have it")]
+    fiddler_timeout: Annotated[Seconds, Field(description="Timeout of a request in seconds")] = 100
+    model_spool_dir: Annotated[Path, Field(description="Spool directory of the model's workers")]
     model_spool_keep: Annotated[
-        bool, Field(description="Keep published segments, until the spool's bound removes them")
+        bool, Field(description="Keep published segments until the spool reaches its size limit")
     ] = False
-    publisher_host: Annotated[str, Field(description="Address of /metrics")] = "127.0.0.1"
+    publisher_host: Annotated[str, Field(description="Bind address of /metrics")] = "127.0.0.1"
     publisher_metrics_port: Annotated[int, Field(ge=1, le=65535)] = 9647
     publisher_poll_seconds: Annotated[
-        Seconds, Field(description="Pause before looking again into a spool that had nothing new")
+        Seconds, Field(description="Seconds between two reads of an idle spool")
     ] = 1
     publisher_label_delay_seconds: Annotated[
         float,
-        Field(ge=0, description="How long Fiddler has to store predictions before their labels"),
+        Field(ge=0, description="Seconds between publishing predictions and their labels"),
     ] = 10
     publisher_backoff_seconds: Annotated[
-        Seconds, Field(description="Pause after a first failure; it doubles with each further one")
+        Seconds, Field(description="Pause after the first failure; doubles with each further one")
     ] = 1
-    publisher_backoff_max_seconds: Annotated[Seconds, Field(description="Longest such pause")] = 60
+    publisher_backoff_max_seconds: Annotated[Seconds, Field(description="Longest pause")] = 60
     publisher_log_level: Annotated[
-        str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
+        str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level logged")
     ] = "INFO"
 
     @field_validator("fiddler_url")
@@ -52,9 +54,9 @@ class Settings(BaseSettings):
     def _without_path(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("not an address like https://example.fiddler.ai")
+            raise ValueError("not a URL such as https://example.fiddler.ai")
         if parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("a path is in it: Fiddler's client would ignore it")
+            raise ValueError("must not have a path: Fiddler's client would ignore it")
         return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -63,6 +65,6 @@ def read_settings() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]  # the environment gives them
     except ValidationError as error:
-        # Neither the input nor the cause: one of them may be the secret.
+        # The input and the cause are left out: either may contain the secret.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise SettingsError(f"{str(first['loc'][0]).upper()}: {first['msg']}") from None

@@ -1,7 +1,7 @@
 """Read the spool, whose format serving/spool.py of the model service describes.
 
-Two cursors go through each segment: one takes predictions and passes over labels, the other, behind
-it, takes labels only. Where both stand is noted in `position.json`.
+Two cursors move through each segment: the first reads predictions and skips labels, the second
+follows it and reads labels only. Both offsets are stored in `position.json`.
 """
 
 import fcntl
@@ -35,21 +35,21 @@ class _Strict(BaseModel):
 
 
 class Range(_Strict):
-    """Which values occur, both ends inclusive."""
+    """Minimum and maximum of the values, both inclusive."""
 
     minimum: float | None = None
     maximum: float | None = None
 
 
 class Column(Range):
-    """A feature, or the target."""
+    """A feature or the target."""
 
     name: str
     type: Literal["number", "integer"] = "number"
 
 
 class Header(_Strict):
-    """A segment's first line: the model whose predictions follow."""
+    """The first line of a segment: the model whose predictions follow."""
 
     spool: Literal[1]
     model: str
@@ -62,7 +62,7 @@ class Header(_Strict):
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of events."""
+    """A file of events."""
 
     path: Path
     header: Header
@@ -71,11 +71,11 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """The file's name, in order of time."""
+        """The file's name; names sort by time."""
         return self.path.name
 
     def size(self) -> int:
-        """Return the bytes written so far; 0 once the segment has been dropped."""
+        """Return the bytes written so far, 0 once the segment has been dropped."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
@@ -89,25 +89,25 @@ class Position:
     predictions: int
     labels: int
     lines: int = 0
-    """Lines that the predictions' cursor has passed."""
+    """Lines that the prediction cursor has passed."""
     labels_waiting: int = 0
-    """Labels that it has passed and the labels' cursor has not."""
+    """Labels that the prediction cursor has passed and the label cursor has not."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Whole lines of one kind, and where reading goes on."""
+class LinesRead:
+    """Complete lines of one kind, and the offset of the next read."""
 
     lines: list[bytes]
     offset: int
     passed: int
-    """All lines up to `offset`, those of the other kind included."""
+    """Number of lines up to `offset`, including those of the other kind."""
 
 
-def take(path: Path, start: int, end: int, limit: int, *, labels: bool) -> Taken:
+def read_lines(path: Path, start: int, end: int, limit: int, *, labels: bool) -> LinesRead:
     """Return up to `limit` predictions (or labels) between two offsets.
 
-    Stops before a line that is not whole. A segment that has been dropped has no lines.
+    Stops before an incomplete line. A segment that has been dropped has no lines.
     """
     lines: list[bytes] = []
     offset = start
@@ -119,11 +119,11 @@ def take(path: Path, start: int, end: int, limit: int, *, labels: bool) -> Taken
         passed += 1
         if len(lines) == limit:
             break
-    return Taken(lines, offset, passed)
+    return LinesRead(lines, offset, passed)
 
 
 def _lines(path: Path, start: int, end: int) -> Iterable[bytes]:
-    """Yield the whole lines between two offsets, without their line feed."""
+    """Yield the complete lines between two offsets, without their line feed."""
     try:
         with path.open("rb") as file:
             file.seek(start)
@@ -137,9 +137,9 @@ def _lines(path: Path, start: int, end: int) -> Iterable[bytes]:
 
 
 class Spool:
-    """The waiting segments of a directory, and how far each has been published.
+    """The unpublished segments of a directory, and the position in each.
 
-    Only one publisher reads a spool: the second is refused. Raises SpoolError.
+    Raises SpoolError, also if another publisher already reads the spool.
     """
 
     def __init__(self, directory: Path, *, keep: bool) -> None:
@@ -157,11 +157,11 @@ class Spool:
         self.positions = _read_positions(directory / POSITION_FILE)
 
     def close(self) -> None:
-        """Let another publisher read the spool."""
+        """Release the lock on the spool."""
         os.close(self._lock)
 
     def segments(self) -> list[Segment]:
-        """Return the segments that wait, the oldest first."""
+        """Return the unpublished segments, oldest first."""
         names = sorted(
             path.name
             for path in self.directory.glob(f"*{SUFFIX}")
@@ -174,30 +174,30 @@ class Spool:
         """Return how far a segment has been published."""
         return self.positions.get(segment.name, Position(segment.start, segment.start))
 
-    def passed_predictions(self, segment: Segment, taken: Taken) -> None:
-        """Note that these predictions have been published."""
+    def advance_predictions(self, segment: Segment, found: LinesRead) -> None:
+        """Store that these predictions have been published."""
         position = self.position(segment)
-        self._note(
+        self._record(
             segment,
             replace(
                 position,
-                predictions=taken.offset,
-                lines=position.lines + taken.passed,
-                labels_waiting=position.labels_waiting + taken.passed - len(taken.lines),
+                predictions=found.offset,
+                lines=position.lines + found.passed,
+                labels_waiting=position.labels_waiting + found.passed - len(found.lines),
             ),
         )
 
-    def passed_labels(self, segment: Segment, taken: Taken) -> None:
-        """Note that these labels have been published."""
+    def advance_labels(self, segment: Segment, found: LinesRead) -> None:
+        """Store that these labels have been published."""
         position = self.position(segment)
-        waiting = position.labels_waiting - len(taken.lines)
-        self._note(segment, replace(position, labels=taken.offset, labels_waiting=waiting))
+        waiting = position.labels_waiting - len(found.lines)
+        self._record(segment, replace(position, labels=found.offset, labels_waiting=waiting))
 
     def finish(self, segment: Segment) -> bool:
-        """Remove (or keep aside) a segment that is published and that nobody writes any more."""
+        """Remove, or rename if it is to be kept, a segment that is published and closed."""
         position = self.position(segment)
         done = min(position.predictions, position.labels)
-        if _any_line(segment, done) or not _closed(segment.path) or _any_line(segment, done):
+        if _has_line(segment, done) or not _closed(segment.path) or _has_line(segment, done):
             return False
         if self._keep:
             segment.path.rename(segment.path.with_suffix(PUBLISHED_SUFFIX))
@@ -214,13 +214,13 @@ class Spool:
                 first = next(iter(_lines(path, 0, _CHUNK_BYTES)), b"")
                 header = Header.model_validate_json(first)
             except ValidationError as error:
-                if path.exists():  # else it was dropped just now
+                if path.exists():  # otherwise a worker has just dropped it
                     _set_aside(path, error)
                 return None
             self._segments[name] = Segment(path, header, len(first) + 1)
         return self._segments[name]
 
-    def _note(self, segment: Segment, position: Position) -> None:
+    def _record(self, segment: Segment, position: Position) -> None:
         self.positions = {**self.positions, segment.name: position}
         self._save()
 
@@ -230,7 +230,7 @@ class Spool:
             self.positions = {key: each for key, each in self.positions.items() if key != name}
 
     def _save(self) -> None:
-        """Replace the note at once; a machine that loses power has the old one or the new."""
+        """Replace the position file atomically, so that a power failure cannot corrupt it."""
         text = json.dumps({name: asdict(each) for name, each in self.positions.items()})
         unfinished = self.directory / f"{POSITION_FILE}.new"
         with unfinished.open("w") as file:
@@ -241,23 +241,23 @@ class Spool:
 
 
 def _read_positions(path: Path) -> dict[str, Position]:
-    """Return what was noted. Without a note all is published again: Fiddler knows the ids."""
+    """Return the stored positions, none if there is no valid file: all is published again then."""
     try:
-        noted = json.loads(path.read_text())
-        return {name: Position(**each) for name, each in noted.items()}
+        stored = json.loads(path.read_text())
+        return {name: Position(**each) for name, each in stored.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, AttributeError) as error:
-        log.warning("%s is unreadable, all that waits is published again: %s", path, error)
+        log.warning("%s is unreadable, the whole spool is published again: %s", path, error)
         return {}
 
 
-def _any_line(segment: Segment, offset: int) -> bool:
+def _has_line(segment: Segment, offset: int) -> bool:
     return any(True for _ in _lines(segment.path, offset, segment.size()))
 
 
 def _closed(path: Path) -> bool:
-    """Tell whether the worker that wrote a segment has closed it, or died."""
+    """Return whether the worker that wrote a segment has closed it or died."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -271,5 +271,5 @@ def _closed(path: Path) -> bool:
 def _set_aside(path: Path, error: ValidationError) -> None:
     aside = path.with_suffix(UNREADABLE_SUFFIX)
     first = error.errors(include_url=False, include_input=False)[0]
-    log.error("%s has no header this publisher reads (%s): now %s", path, first["msg"], aside.name)
+    log.error("%s has no valid header (%s), renamed to %s", path, first["msg"], aside.name)
     path.replace(aside)

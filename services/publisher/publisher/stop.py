@@ -1,4 +1,4 @@
-"""A stop that does not wait for a server that hangs."""
+"""Stop signals that interrupt a hanging request."""
 
 import signal
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from publisher.errors import InterruptedByStop
 
 
 class Stop:
-    """Whether SIGTERM or SIGINT has come; it ends at once what is marked as interruptible.
+    """Records SIGTERM and SIGINT, and interrupts code that is marked as interruptible.
 
-    Requests and pauses are: a batch that is cut off is sent again at the next start. Writing down
-    a position is not.
+    Requests and pauses are interruptible: an interrupted batch is sent again after the next start.
+    Storing a position is not.
     """
 
     def __init__(self) -> None:
@@ -20,13 +20,13 @@ class Stop:
         self._interruptible = False
 
     def install(self) -> None:
-        """Handle the signals of this process."""
+        """Install the signal handlers of this process."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Mark what a stop may interrupt. Raises InterruptedByStop."""
+        """Mark the block as interruptible. Raises InterruptedByStop."""
         self._interruptible = True
         try:
             if self._requested:

@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic, and that its reference notices a single wrong count."""
+"""The benchmark's arithmetic, load generators, ports and reference counts."""
 
 import errno
 import json
@@ -7,20 +7,22 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from bench import __main__ as bench
+from bench import ours
+from bench.bench import Bench
 from bench.clock import microseconds
 from bench.groups.overhead import cost
 from bench.groups.publishing import Mark, Speed, speed
 from bench.groups.serving import ratio
-from bench.groups.spooling import Rates, Turns, calm
-from bench.machine import BenchError
-from bench.publisher import fill, refusing, require_client
+from bench.groups.spooling import Rates, Turns, calm_quantile
+from bench.machine import BenchError, Cores
+from bench.ports import Ports
+from bench.publisher import fill, require_client, unreachable_fiddler
 from bench.reference import differences, expected
 from bench.report import (
     END,
@@ -34,11 +36,11 @@ from bench.report import (
     replace_between_markers,
 )
 from bench.steady import quantile, steady
-from bench.traffic import Answered, Sent, mixed
-from bench.wrk import Answered as Rate
-from bench.wrk import Request, parse
+from bench.traffic import Exchange, MixedRequest, mixed
+from bench.wrk import Request, Throughput, parse
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Manifest
+from tests.support.servers import serving
 from tests.support.spool import lines
 from wine_quality.data import TARGET, rows
 
@@ -46,38 +48,38 @@ ROWS = [{name: value for name, value in row.items() if name != TARGET} for row i
 
 
 def reported(**changes: float) -> str:
-    """Return wrk's output when its script has reported this."""
-    found = {"requests": 3000, "microseconds": 1_500_000, "refused": 0, "broken": 0, "p50": 800.0}
+    """Return wrk's output with the results of its script."""
+    found = {"requests": 3000, "microseconds": 1_500_000, "rejected": 0, "failed": 0, "p50": 800.0}
     return f"Running 1s test\n  Latency 1ms\n\n{json.dumps(found | changes)}\n"
 
 
 def test_wrk_reports_a_rate_and_a_median() -> None:
-    """Requests over the time it really took, which is not what was asked for."""
-    assert parse(reported()) == Rate(2000.0, 0.0008)
+    """The rate is computed with the measured duration, not with the requested one."""
+    assert parse(reported()) == Throughput(2000.0, 0.0008)
 
 
 @pytest.mark.parametrize(
     "output",
-    ["", "unable to connect", reported(refused=1), reported(broken=1), reported(requests=0)],
+    ["", "unable to connect", reported(rejected=1), reported(failed=1), reported(requests=0)],
 )
-def test_a_rate_of_refusals_is_none(output: str) -> None:
-    """A server that answers errors is quick, and not to be compared."""
+def test_a_rate_with_failed_requests_is_an_error(output: str) -> None:
+    """A run of wrk with errors or without requests has no rate."""
     with pytest.raises(BenchError):
         parse(output)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
-    """A round in which the machine was busy slows both, and their ratio hardly."""
+    """A round on a busy machine slows both servers but hardly changes their ratio."""
     rounds = {
-        "a": [Rate(100, 0), Rate(20, 0), Rate(120, 0)],
-        "b": [Rate(10, 0), Rate(2, 0), Rate(11, 0)],
+        "a": [Throughput(100, 0), Throughput(20, 0), Throughput(120, 0)],
+        "b": [Throughput(10, 0), Throughput(2, 0), Throughput(11, 0)],
     }
 
     assert ratio(rounds, "a", "b") == 10
 
 
-def test_a_goal_is_met_at_its_very_limit() -> None:
-    """At least means at least."""
+def test_a_goal_is_met_at_its_limit() -> None:
+    """Both kinds of goal include the limit."""
     assert at_least("1", "x", 20, 20).met
     assert not at_least("1", "x", 19.9, 20).met
     assert at_most("1", "x", 5, 5).met
@@ -88,13 +90,13 @@ def test_a_goal_is_met_at_its_very_limit() -> None:
     ("value", "text"),
     [(0.01234, "0.0123"), (1.0, "1.00"), (12.34, "12.3"), (123.4, "123"), (15928.4, "15,928")],
 )
-def test_numbers_have_three_digits(value: float, text: str) -> None:
-    """More would be noise."""
+def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+    """Numbers of 1,000 or more are rounded to integers instead."""
     assert number_text(value) == text
 
 
-def test_goals_of_all_groups_stand_in_one_table() -> None:
-    """Behind the first group's figures, with a missed one marked; the other figures unfold."""
+def test_goals_of_all_groups_are_in_one_table() -> None:
+    """The table follows the first group's figures and marks missed goals; other figures unfold."""
     sections = [
         Section("Speed", [["", "ms"], ["this", "3"]], [Goal("1", "fast", "3", met=True)]),
         Section("Size", goals=[Goal("8", "small", "300 MB", met=False)], notes=["Left out: it."]),
@@ -110,10 +112,10 @@ def test_goals_of_all_groups_stand_in_one_table() -> None:
     assert others.endswith("| this | 7 |\n\n</details>\n")
 
 
-def test_a_group_that_fails_leaves_the_others_their_figures(
+def test_a_failing_group_does_not_affect_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says why, and the whole is no success."""
+    """The other figures are printed, the error is a missed goal, and the exit code is 1."""
 
     def fail(_: object) -> Section:
         raise BenchError("wrk is missing")
@@ -126,13 +128,13 @@ def test_a_group_that_fails_leaves_the_others_their_figures(
     monkeypatch.setattr("signal.signal", lambda *_: None)
 
     assert bench.main() == 1
-    said = capsys.readouterr().out
-    assert "| this | 3 |" in said
-    assert "| two | measured | wrk is missing | **missed** |" in said
+    output = capsys.readouterr().out
+    assert "| this | 3 |" in output
+    assert "| two | measured | wrk is missing | **missed** |" in output
 
 
-def test_only_what_lies_between_the_markers_is_replaced() -> None:
-    """Twice gives the same document."""
+def test_only_the_text_between_the_markers_is_replaced() -> None:
+    """Replacing it twice gives the same document, and missing markers are an error."""
     document = f"before\n{START}\nold\n{END}\nafter\n"
 
     once = replace_between_markers(document, "new\n")
@@ -166,23 +168,23 @@ def test_a_document_without_markers_is_rejected_before_measuring(
 
 
 def test_a_quantile_is_the_median_of_the_rounds() -> None:
-    """One round that was disturbed does not count."""
+    """One disturbed round does not change the result."""
     assert quantile([np.array([1.0]), np.array([2.0]), np.array([90.0])], 0.99) == 2.0
 
 
-def test_a_call_takes_time() -> None:
-    """Processor time, of whatever is called."""
+def test_the_processor_time_of_a_call_is_measured() -> None:
+    """A short computation takes more than 0 and less than a second."""
     assert 0 < microseconds(lambda: sum(range(1000)), 3, 0.01) < 1e6
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers what it was asked; refuses `no`."""
+    """Echoes the request's body; rejects the body `no`."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        """Answer in two parts, as networks do."""
+        """Answer in two packets, as can happen in a network."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(422 if body == b"no" else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -196,39 +198,36 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(name="url")
 def _url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}/predict"
-        server.shutdown()
-        thread.join()
 
 
-def test_the_steady_loader_sends_as_many_as_were_due(url: str) -> None:
-    """Each request has a latency, the first as well as the last."""
+def test_the_open_loop_sends_every_due_request(url: str) -> None:
+    """There is one positive latency per scheduled request."""
     latencies = steady(Request(url, [b"yes", b"a" * 1000]), rate=200, seconds=0.25, connections=2)
 
     assert len(latencies) == 50
     assert (latencies > 0).all()
 
 
-def test_the_steady_loader_takes_no_refusal(url: str) -> None:
-    """It says what it got."""
+def test_the_open_loop_fails_on_a_rejected_request(url: str) -> None:
+    """The error has the status of the response."""
     with pytest.raises(BenchError, match="422"):
         steady(Request(url, [b"no"]), rate=100, seconds=0.1, connections=1)
 
 
-def test_waiting_for_a_free_connection_is_latency(url: str) -> None:
-    """On one connection, requests that are all due at once wait for each other."""
+def test_latency_includes_the_wait_for_a_free_connection(url: str) -> None:
+    """On one connection, the latencies of requests that are due at once increase."""
     latencies = steady(Request(url, [b"yes"]), rate=1e6, seconds=5e-5, connections=1)
 
     assert len(latencies) == 50
     assert (np.diff(latencies) > 0).all()
 
 
-def test_mixed_traffic_has_every_kind_and_is_the_same_each_time() -> None:
-    """Rows, batches, unknown fields, and every reason that a bad value can have."""
+def test_mixed_traffic_is_deterministic_and_has_every_kind() -> None:
+    """It has rows, batches, unknown fields, and every reason for which a value is rejected."""
     sent = [*mixed(2000, ROWS)]
 
     reasons = {reason for each in sent for _, reason in each.faults}
@@ -239,14 +238,14 @@ def test_mixed_traffic_has_every_kind_and_is_the_same_each_time() -> None:
     assert not any(each.rows and each.faults for each in sent)
 
 
-def answered(wine: Manifest, value: float = 5.5) -> Answered:
-    """Return a row that was predicted."""
+def answered(wine: Manifest, value: float = 5.5) -> Exchange:
+    """Return the exchange of a predicted row."""
     body = json.dumps({wine.target.name: value}).encode()
-    return Answered(Sent("/predict", b"{}", [ROWS[0]]), 200, body)
+    return Exchange(MixedRequest("/predict", b"{}", [ROWS[0]]), 200, body)
 
 
 def test_the_reference_counts_a_row_in_one_bin_of_each_signal(wine: Manifest) -> None:
-    """And in every bucket above its prediction."""
+    """A prediction is also counted in every histogram bucket above it."""
     counted = expected(wine, [answered(wine)])
 
     bins = {dict(key)["feature"] for name, key in counted if name == "model_feature_bin_total"}
@@ -255,8 +254,8 @@ def test_the_reference_counts_a_row_in_one_bin_of_each_signal(wine: Manifest) ->
     assert sum(buckets) == 21 + 1 - 11
 
 
-def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
-    """Too many, too few, missing, or where nothing should be."""
+def test_a_difference_of_one_is_found(wine: Manifest) -> None:
+    """A count that is too high, a missing series and an unexpected series are each reported."""
     wanted = expected(wine, [answered(wine)])
     assert not differences(wanted, wanted)
     assert not differences({**wanted, ("of_no_interest", frozenset()): 1.0}, wanted)
@@ -269,65 +268,96 @@ def test_a_difference_of_one_is_noticed(wine: Manifest) -> None:
 
 
 def turns(*seconds: float) -> list[Floats]:
-    """Return turns in which every request took the same."""
+    """Return turns in which every request took the same time."""
     return [np.full(100, each) for each in seconds]
 
 
-def test_what_monitoring_costs_is_the_median_of_the_turns() -> None:
-    """Two processes of each count as one; a turn that others disturbed counts as any other."""
+def test_the_cost_of_monitoring_is_the_median_over_the_turns() -> None:
+    """The rates of the two processes of each kind are averaged within a turn."""
     calm = [80.0, 90.0, 110.0, 100.0]
     assert cost([calm, calm, [10.0, 100.0, 100.0, 10.0]]) == pytest.approx(0.1)
 
 
-def test_a_p99_with_a_spool_is_held_against_both_without() -> None:
-    """One process without a spool may be the slower one by chance."""
+def test_a_p99_with_a_spool_is_compared_with_both_processes_without() -> None:
+    """Either process without a spool may be slower by chance, so both are the reference."""
     measured = Turns(1_000, turns(2, 2), turns(3, 3), turns(2, 2))
 
     assert measured.ratio == pytest.approx(1.5)
 
 
-def test_noise_is_what_differs_without_a_spool() -> None:
-    """What a spool costs is no noise."""
+def test_noise_is_the_ratio_of_the_processes_without_a_spool() -> None:
+    """The latencies with a spool do not affect the noise."""
     assert Turns(1_000, turns(2), turns(9), turns(3)).noise == pytest.approx(1.5)
 
 
-def test_windows_that_others_have_disturbed_do_not_count() -> None:
-    """As long as a quarter of them is left; a turn of many requests has many windows."""
-    assert calm(turns(2, 2, 2, 90, 90, 90), 0.99) == 2
-    assert calm([np.repeat([90.0, 2.0, 90.0], [400, 600, 200])], 0.99) == 2
-    assert calm([np.repeat([90.0, 2.0], [800, 100])], 0.99) == 90
-    assert calm([np.array([1.0, 3.0])], 0.5) == 2
+def test_disturbed_windows_do_not_change_the_calm_quantile() -> None:
+    """A quarter of undisturbed windows is enough; a long turn has several windows."""
+    assert calm_quantile(turns(2, 2, 2, 90, 90, 90), 0.99) == 2
+    assert calm_quantile([np.repeat([90.0, 2.0, 90.0], [400, 600, 200])], 0.99) == 2
+    assert calm_quantile([np.repeat([90.0, 2.0], [800, 100])], 0.99) == 90
+    assert calm_quantile([np.array([1.0, 3.0])], 0.5) == 2
 
 
-def test_spooling_costs_what_a_request_takes_longer() -> None:
-    """25 µs instead of 20 µs are 5 µs."""
+def test_the_cost_of_spooling_is_the_additional_time_per_request() -> None:
+    """25 µs per request instead of 20 µs is a cost of 5 µs."""
     assert Rates(off=50_000, on=40_000).cost == pytest.approx(5)
     assert Rates(off=50_000, on=40_000).ratio == pytest.approx(0.8)
 
 
-def test_a_speed_is_of_what_arrived_between_two_marks() -> None:
-    """By the clock, and by the processor time that the publisher has had in between."""
+def test_a_speed_is_computed_between_two_marks() -> None:
+    """It is given per second of wall time and of processor time."""
     assert speed(Mark(1_000, 10.0, 2.0), Mark(6_000, 11.0, 2.5)) == Speed(5_000, 10_000)
 
 
-def test_a_fiddler_that_is_down_refuses_connections() -> None:
-    """It does not let them wait."""
-    with refusing() as url, socket.socket() as client:
+def test_an_unreachable_fiddler_refuses_connections() -> None:
+    """A connection fails at once instead of timing out."""
+    with unreachable_fiddler() as url, socket.socket() as client:
         assert client.connect_ex(("127.0.0.1", urlsplit(url).port)) == errno.ECONNREFUSED
 
 
-def test_a_missing_client_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only who uses Fiddler has it."""
+def test_the_error_for_a_missing_client_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without fiddler-client the error names the task that installs it."""
     monkeypatch.setattr("bench.publisher.find_spec", lambda _: None)
 
     with pytest.raises(BenchError, match=r"\./task deps:publisher"):
         require_client()
 
 
+def test_a_reserved_port_can_be_served_but_not_taken() -> None:
+    """Only a socket that sets SO_REUSEADDR and names the port can bind a reserved port."""
+    with Ports() as ports, socket.socket() as other:
+        port = ports.reserve()
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)) as server:
+            socket.create_connection(server.getsockname()).close()
+
+
+def test_reserved_ports_are_unique_until_they_are_released() -> None:
+    """No port is reserved twice, and a port that is released can be bound by anyone."""
+    with Ports() as ports:
+        reserved = [ports.reserve() for _ in range(100)]
+
+    assert len({*reserved}) == len(reserved)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", reserved[0]))
+
+
+def test_the_route_variant_closes_the_fast_path(tmp_path: Path) -> None:
+    """The variant through FastAPI's route differs from the service only by MODEL_FAST_PATH."""
+    with Ports() as ports:
+        bench_run = Bench(Cores(0, 1), ports, 1, 1, tmp_path, ())
+        routed, monitored = ours.routed(bench_run), ours.monitored(bench_run)
+
+    assert {*routed.environment} - {*monitored.environment} == {"MODEL_FAST_PATH"}
+    assert routed.environment["MODEL_FAST_PATH"] == "false"
+    assert routed.argv == monitored.argv
+
+
 def test_a_filled_spool_has_a_label_for_every_other_prediction(
     tmp_path: Path, wine: Manifest
 ) -> None:
-    """Each behind its prediction, and none for two."""
+    """Every label follows its prediction, and no prediction has two."""
     fill(tmp_path / "spool", wine, ROWS, predictions=100)
 
     events = lines(tmp_path / "spool")

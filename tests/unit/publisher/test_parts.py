@@ -1,4 +1,4 @@
-"""The publisher's smaller parts: settings, baseline, and a stop."""
+"""Settings, baselines and the stop of the publisher."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from publisher.baseline import Baselines, renamed
-from publisher.errors import HopelessError, InterruptedByStop, RefusedError, TransientError
+from publisher.baseline import Baselines, rename_columns
+from publisher.errors import FatalError, InterruptedByStop, RejectedError, TransientError
 from publisher.events import ModelName
 from publisher.metrics import Metrics
 from publisher.settings import SettingsError, read_settings
@@ -45,8 +45,8 @@ def _header(tmp_path: Path) -> Header:
     return segment.header
 
 
-class Server:
-    """A Fiddler that takes baselines; `errors` come first."""
+class FiddlerStub:
+    """A Fiddler that accepts baselines, after it has raised `errors`."""
 
     def __init__(self, *errors: Exception, states: tuple[str, ...] = ("SUCCESS",)) -> None:
         self.errors = list(errors)
@@ -54,7 +54,7 @@ class Server:
         self.rows: list[str] = []
 
     def publish_baseline(self, name: ModelName, rows: Path, dataset: str) -> str | None:
-        """Take rows, once."""
+        """Raise the next error, or accept rows once."""
         assert (name, dataset) == (ModelName("wine-quality", "abc"), "training")
         if self.errors:
             raise self.errors.pop(0)
@@ -64,33 +64,33 @@ class Server:
         return "job"
 
     def job_state(self, job: str) -> tuple[str, str]:
-        """Tell the next state."""
+        """Return the next state."""
         assert job == "job"
         return self.states.pop(0), "no room"
 
 
-class Bench:
-    """Baselines of a spool, with a clock that a test turns."""
+class Harness:
+    """The baselines of a spool, with a clock that the test sets."""
 
-    def __init__(self, directory: Path, server: Server, header: Header) -> None:
+    def __init__(self, directory: Path, server: FiddlerStub, header: Header) -> None:
         self.now = 0.0
         self.metrics = Metrics(Spool(directory, keep=False))
         self.baselines = Baselines(directory, server, self.metrics, 30.0, lambda: self.now)
-        self.baselines.learn(header)
+        self.baselines.register(header)
 
     def advance(self, times: int) -> None:
-        """Make steps, each when it is due."""
+        """Take this many steps, each when it is due."""
         for _ in range(times):
             self.baselines.advance()
             self.now += 30.0
 
     def published(self) -> bool:
-        """Tell whether the metric says that the rows are there."""
+        """Return whether the metric reports a published baseline."""
         return self.metrics.registry.get_sample_value("publisher_baseline_published") == 1
 
 
 def test_settings_come_from_the_environment() -> None:
-    """Four variables are enough; the token does not show."""
+    """Four variables are enough, and the token does not appear in the representation."""
     settings = read_settings()
 
     assert settings.fiddler_url == "https://example.fiddler.ai"
@@ -100,7 +100,7 @@ def test_settings_come_from_the_environment() -> None:
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
-    """What is missing is said in one line, without the secret."""
+    """The error for a missing setting is one line that names it."""
     environment.delenv(name)
 
     with pytest.raises(SettingsError) as error:
@@ -110,117 +110,121 @@ def test_a_missing_setting_is_named(environment: pytest.MonkeyPatch, name: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value", "reason"),
     [
-        ("FIDDLER_URL", "example.fiddler.ai", "not an address"),
-        ("FIDDLER_URL", "https://example.org/fiddler", "a path is in it"),
+        ("FIDDLER_URL", "example.fiddler.ai", "not a URL"),
+        ("FIDDLER_URL", "https://example.org/fiddler", "must not have a path"),
         ("FIDDLER_TIMEOUT", "0", "greater than 0"),
         ("PUBLISHER_METRICS_PORT", "99999", "less than or equal to 65535"),
         ("PUBLISHER_LOG_LEVEL", TOKEN, "should match"),
     ],
 )
-def test_a_wrong_setting_is_named(
-    environment: pytest.MonkeyPatch, name: str, value: str, words: str
+def test_an_invalid_setting_is_named(
+    environment: pytest.MonkeyPatch, name: str, value: str, reason: str
 ) -> None:
-    """What is wrong is said in one line, without the value: it may be a secret."""
+    """The error for an invalid setting omits its value, which may be a secret."""
     environment.setenv(name, value)
 
     with pytest.raises(SettingsError) as error:
         read_settings()
 
     assert str(error.value).startswith(f"{name}: ")
-    assert words in str(error.value)
+    assert reason in str(error.value)
     assert TOKEN not in str(error.value)
 
 
-def test_rows_get_the_names_of_fiddlers_columns(header: Header) -> None:
-    """The bundle's prediction is Fiddler's output; all other columns keep their names and order."""
-    assert renamed(ROWS, header) == "quality,ph,shelf,predicted_quality\n5,3.5,1,5.5\n"
+def test_baseline_columns_are_renamed_to_fiddlers(header: Header) -> None:
+    """The prediction column gets Fiddler's output name; the others keep their names and order."""
+    assert rename_columns(ROWS, header) == "quality,ph,shelf,predicted_quality\n5,3.5,1,5.5\n"
 
 
 @pytest.mark.parametrize("rows", ["", "ph,shelf,quality\n", "ph,ph,quality,prediction\n"])
-def test_rows_of_another_model_are_refused(header: Header, rows: str) -> None:
-    """A baseline of other columns would compare apples with pears."""
-    with pytest.raises(RefusedError, match="other columns"):
-        renamed(rows, header)
+def test_rows_of_another_model_are_rejected(header: Header, rows: str) -> None:
+    """A baseline whose columns are not the model's is rejected."""
+    with pytest.raises(RejectedError, match="other columns"):
+        rename_columns(rows, header)
 
 
 def test_a_baseline_is_uploaded_once(tmp_path: Path, header: Header) -> None:
-    """Rows are uploaded, their job is followed to its end, and that is all."""
+    """Rows are uploaded once and their job is polled until it succeeds."""
     (tmp_path / "reference-abc.csv").write_text(ROWS)
-    server = Server(states=("PENDING", "STARTED", "SUCCESS"))
-    bench = Bench(tmp_path, server, header)
+    server = FiddlerStub(states=("PENDING", "STARTED", "SUCCESS"))
+    harness = Harness(tmp_path, server, header)
 
-    bench.advance(3)
-    assert not bench.published()
-    bench.advance(10)
+    harness.advance(3)
+    assert not harness.published()
+    harness.advance(10)
 
-    assert bench.published()
-    assert server.rows == [renamed(ROWS, header)]
+    assert harness.published()
+    assert server.rows == [rename_columns(ROWS, header)]
     assert server.states == []
 
 
-def test_a_baseline_that_is_there_stays(tmp_path: Path, header: Header) -> None:
-    """After a restart Fiddler is asked, and nothing is uploaded again."""
+def test_an_existing_baseline_is_not_uploaded_again(tmp_path: Path, header: Header) -> None:
+    """After a restart the publisher finds the dataset at Fiddler and uploads nothing."""
     (tmp_path / "reference-abc.csv").write_text(ROWS)
-    server = Server()
+    server = FiddlerStub()
     server.rows.append("earlier")
-    bench = Bench(tmp_path, server, header)
+    harness = Harness(tmp_path, server, header)
 
-    bench.advance(1)
+    harness.advance(1)
 
-    assert bench.published()
+    assert harness.published()
     assert server.rows == ["earlier"]
 
 
-def test_a_baseline_waits_for_better_times(tmp_path: Path, header: Header) -> None:
-    """What may work later is tried later, and not before its time."""
+def test_a_baseline_is_retried_after_a_pause(tmp_path: Path, header: Header) -> None:
+    """A transient error is retried, but not before the pause has passed."""
     (tmp_path / "reference-abc.csv").write_text(ROWS)
-    server = Server(TransientError("connection", "no"), TransientError("throttled", "slowly"))
-    bench = Bench(tmp_path, server, header)
+    server = FiddlerStub(TransientError("connection", "no"), TransientError("throttled", "slowly"))
+    harness = Harness(tmp_path, server, header)
 
-    bench.baselines.advance()
-    bench.now = 29.9
-    bench.baselines.advance()
+    harness.baselines.advance()
+    harness.now = 29.9
+    harness.baselines.advance()
     assert len(server.errors) == 1
 
-    bench.advance(10)
-    assert bench.published()
+    harness.advance(10)
+    assert harness.published()
 
 
-@pytest.mark.parametrize("server", [Server(RefusedError(400, "no")), Server(states=("FAILURE",))])
-def test_a_refused_baseline_is_given_up(tmp_path: Path, header: Header, server: Server) -> None:
-    """Fiddler's no is said once, and never stops events."""
+@pytest.mark.parametrize(
+    "server", [FiddlerStub(RejectedError(400, "no")), FiddlerStub(states=("FAILURE",))]
+)
+def test_a_rejected_baseline_is_not_retried(
+    tmp_path: Path, header: Header, server: FiddlerStub
+) -> None:
+    """A rejected upload and a failed job end the baseline without raising."""
     (tmp_path / "reference-abc.csv").write_text(ROWS)
-    bench = Bench(tmp_path, server, header)
+    harness = Harness(tmp_path, server, header)
 
-    bench.advance(5)
+    harness.advance(5)
 
-    assert not bench.published()
+    assert not harness.published()
 
 
-def test_a_baseline_without_rows_is_none(tmp_path: Path, header: Header) -> None:
-    """A bundle that carries no rows has no baseline, and that is no fault."""
-    server = Server()
-    bench = Bench(tmp_path, server, header)
+def test_a_bundle_without_rows_has_no_baseline(tmp_path: Path, header: Header) -> None:
+    """A bundle without reference rows uploads nothing and raises nothing."""
+    server = FiddlerStub()
+    harness = Harness(tmp_path, server, header)
 
-    bench.advance(5)
+    harness.advance(5)
 
-    assert not bench.published()
+    assert not harness.published()
     assert server.rows == []
 
 
-def test_a_hopeless_baseline_stops_the_publisher(tmp_path: Path, header: Header) -> None:
-    """A token that is refused here is refused everywhere."""
+def test_a_fatal_error_of_a_baseline_is_raised(tmp_path: Path, header: Header) -> None:
+    """A token that is rejected for the baseline would be rejected for events too."""
     (tmp_path / "reference-abc.csv").write_text(ROWS)
-    bench = Bench(tmp_path, Server(HopelessError("denied", "no")), header)
+    harness = Harness(tmp_path, FiddlerStub(FatalError("denied", "no")), header)
 
-    with pytest.raises(HopelessError):
-        bench.advance(1)
+    with pytest.raises(FatalError):
+        harness.advance(1)
 
 
-def test_a_stop_interrupts_only_what_may_be() -> None:
-    """A signal ends a request at once; what is not interruptible ends by itself first."""
+def test_a_stop_interrupts_only_interruptible_code() -> None:
+    """A signal interrupts a marked block at once, and other code before its next marked block."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         stop = Stop()
@@ -232,7 +236,7 @@ def test_a_stop_interrupts_only_what_may_be() -> None:
         stop.install()
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(InterruptedByStop), stop.interruptible():
-            pytest.fail("nothing more is begun")
+            pytest.fail("the block was entered after a stop")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

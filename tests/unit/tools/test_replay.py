@@ -1,4 +1,4 @@
-"""What the comparison of a log with another version says."""
+"""Replaying a prediction log against another version of the model."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tools.replay import ReplayError, main, read_log, replay, report, with_servi
 
 @pytest.fixture(name="log")
 def _log(tmp_path: Path) -> Path:
-    """Return a kept spool of ten predictions, each 1 too low, and labels of the first five."""
+    """Return a kept spool of ten predictions, each 1 too low, with labels for the first five."""
     directory = tmp_path / "spool"
     directory.mkdir()
     writer, _ = small_spool(directory)
@@ -33,7 +33,7 @@ def _log(tmp_path: Path) -> Path:
 
 @pytest.fixture(name="candidate", scope="module")
 def _candidate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle whose prediction is `ph`; it has its features in another order."""
+    """Return a bundle that predicts `ph` and has its features in another order than the log."""
     directory = tmp_path_factory.mktemp("candidate")
     random = np.random.default_rng(0)
     rows = pd.DataFrame({"shelf": random.uniform(1, 3, 400), "ph": random.uniform(0, 9, 400)})
@@ -48,7 +48,7 @@ def _candidate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def echo(request: httpx.Request) -> httpx.Response:
-    """Predict `ph`, as the service would; refuse rows without `shelf`."""
+    """Answer like a service that predicts `ph` and rejects rows without `shelf`."""
     instances = json.loads(request.content)["instances"]
     if any(each["shelf"] is None for each in instances):
         return httpx.Response(422, json={"detail": []})
@@ -59,7 +59,7 @@ def echo(request: httpx.Request) -> httpx.Response:
 
 
 def test_a_log_is_read_back(log: Path) -> None:
-    """Rows, predictions and labels come back as they were answered."""
+    """A log is read into the rows, predictions and labels that were spooled."""
     found = read_log([log])
 
     assert found.names == ["ph", "shelf"]
@@ -69,16 +69,16 @@ def test_a_log_is_read_back(log: Path) -> None:
     assert found.labels == {str(number): float(number) for number in range(5)}
 
 
-def test_a_torn_last_line_is_left_out(log: Path) -> None:
-    """A worker's death in mid-line is no reason not to read its log."""
+def test_an_incomplete_last_line_is_skipped(log: Path) -> None:
+    """A log whose last line was cut off is read without that line."""
     (segment,) = log.glob("*.jsonl")
     segment.write_bytes(segment.read_bytes()[:-3])
 
     assert len(read_log([segment]).labels) == 4
 
 
-def test_a_service_is_compared(log: Path) -> None:
-    """Differences, refusals and the errors of both versions are told."""
+def test_a_log_is_compared_with_a_service(log: Path) -> None:
+    """The report has the differences, the rejected rows and the errors of both versions."""
     found = read_log([log])
     service = httpx.Client(base_url="http://model", transport=httpx.MockTransport(echo))
 
@@ -86,51 +86,51 @@ def test_a_service_is_compared(log: Path) -> None:
 
     assert lines == [
         "10 predictions of version abc",
-        "1 rows are refused now",
-        "100.0% are different",
-        "difference: mean +1, mean size 1",
-        "size: median 1, 99 % below 1, largest 1",
-        "5 of them have a label",
+        "rejected rows: 1",
+        "different predictions: 100.0%",
+        "difference: mean +1, mean absolute 1",
+        "absolute: median 1, p99 1, maximum 1",
+        "labelled rows: 5",
         "logged: MAE 1, RMSE 1, bias -1",
-        "now: MAE 0, RMSE 0, bias +0",
+        "replayed: MAE 0, RMSE 0, bias +0",
         '-1 → 0 {"ph": 0.0, "shelf": 2.0}',
     ]
 
 
-def test_a_bundle_is_compared(
+def test_a_log_is_compared_with_a_bundle(
     log: Path, candidate: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bundle is loaded here; features are matched by name, whatever their order."""
+    """A bundle's features are matched by name, whatever their order."""
     main([str(log), "--bundle", str(candidate), "--worst", "0"])
 
     assert capsys.readouterr().out.splitlines()[:4] == [
         "10 predictions of version abc",
-        "1 rows are refused now",
-        "100.0% are different",
-        "difference: mean +1, mean size 1",
+        "rejected rows: 1",
+        "different predictions: 100.0%",
+        "difference: mean +1, mean absolute 1",
     ]
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
-        ("", "is no segment"),
-        ("no json\n", "is no segment"),
-        ('{"spool":2}\n', "has format 2"),
-        ('{"spool":1,"features":[]}\n', "holds no prediction"),
+        ("", "is not a segment"),
+        ("no json\n", "is not a segment"),
+        ('{"spool":2}\n', "has the unknown format 2"),
+        ('{"spool":1,"features":[]}\n', "contains no prediction"),
     ],
 )
-def test_what_is_no_log_is_said(tmp_path: Path, content: str, words: str) -> None:
-    """One line says what is wrong."""
+def test_an_invalid_log_is_reported(tmp_path: Path, content: str, message: str) -> None:
+    """An invalid log ends the command with one line that names the reason."""
     (tmp_path / "1.jsonl").write_text(content)
 
-    with pytest.raises(ReplayError, match=words):
+    with pytest.raises(ReplayError, match=message):
         read_log([tmp_path])
-    with pytest.raises(SystemExit, match=f"^replay: .*{words}"):
+    with pytest.raises(SystemExit, match=f"^replay: .*{message}"):
         main([str(tmp_path), "--url", "http://127.0.0.1:1"])
 
 
-def test_a_service_that_is_not_there_is_said(log: Path) -> None:
-    """One line says whom nobody answers for."""
+def test_an_unreachable_service_is_reported(log: Path) -> None:
+    """An unreachable service ends the command with one line that names its URL."""
     with pytest.raises(SystemExit, match=r"^replay: http://127.0.0.1:1"):
         main([str(log), "--url", "http://127.0.0.1:1"])

@@ -4,23 +4,20 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import SecretStr
 from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from serving.answers import CLIENT_CLOSED_REQUEST
-from serving.app import COUNTED_ROUTES, create_service
-from serving.http.predict_protocol import Exchange, FastPath, Protocol
-from serving.http.router import create_router
-from serving.metrics.http import HttpSlots, RouteMetrics
-from serving.settings import Settings
 from tests.support.bundles import read_metrics
 from tests.support.model import by_label, total
+from tests.support.protocol import TURNS, Client, request
+
+if TYPE_CHECKING:
+    from serving.http.predict_protocol import FastPath
 
 GOOD = (
     b'{"fixed_acidity":7.4,"volatile_acidity":0.7,"citric_acid":0,"residual_sugar":1.9,'
@@ -39,121 +36,6 @@ BODIES = {
     "list": b"[" + GOOD + b"]",
     "too large": b" " * 5000 + GOOD,
 }
-TURNS = 50
-
-
-class Wire(asyncio.Transport):
-    """The other end of a connection: keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closing = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send."""
-        assert not self.closing
-        self.written += data
-
-    def is_closing(self) -> bool:
-        """Tell whether it is closed."""
-        return self.closing
-
-    def close(self) -> None:
-        """Close."""
-        self.closing = True
-
-    def pause_reading(self) -> None:
-        """Nothing is read."""
-
-    def resume_reading(self) -> None:
-        """Nothing is read."""
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
-        """Nothing is known."""
-        del name
-        return default
-
-
-class Client:
-    """A connection to the application, driven by hand."""
-
-    def __init__(self, config: Config) -> None:
-        self.state = ServerState()
-        self.state.default_headers = [(b"date", b"now")]
-        self.wire = Wire()
-        self.protocol = Protocol(config, self.state, {}, asyncio.get_running_loop())
-        self.protocol.connection_made(self.wire)
-
-    @property
-    def is_fast(self) -> bool:
-        """Whether the last request was kept from the framework."""
-        return isinstance(self.protocol.cycle, Exchange)
-
-    def send(self, *parts: bytes) -> None:
-        """Send bytes as so many packets."""
-        for part in parts:
-            self.protocol.data_received(part)
-
-    async def answers(self, count: int) -> list[httpx.Response]:
-        """Return so many answers, once they are there; nothing may follow them."""
-        for _ in range(TURNS):
-            if len(parse(self.wire.written)) == count:
-                break
-            await asyncio.sleep(0)
-        found = parse(self.wire.written)
-        assert len(found) == count
-        return found
-
-
-def parse(written: bytes) -> list[httpx.Response]:
-    """Return the whole answers among what was written."""
-    found = []
-    while written:
-        head, _, rest = written.partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        headers = dict(line.split(": ") for line in lines)
-        length = int(headers.get("content-length", 0))
-        if len(rest) < length:
-            break
-        body, written = rest[:length], rest[length:]
-        found.append(httpx.Response(int(status.split()[1]), headers=headers, content=body))
-    return found
-
-
-def request(body: bytes = GOOD, *headers: bytes, target: bytes = b"/predict") -> bytes:
-    """Return a request's bytes."""
-    lines = [
-        b"POST %b HTTP/1.1" % target,
-        b"Host: model",
-        b"Content-Length: %d" % len(body),
-        *headers,
-    ]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-@pytest.fixture(name="app")
-def _app(wine_bundle: Path, tmp_path: Path) -> FastAPI:
-    """Return the application, but for its middleware: that is once in a process."""
-    settings = Settings(
-        bundle=wine_bundle,
-        metrics_dir=tmp_path,
-        prediction_keys=SecretStr("k" * 32),
-        max_body_bytes=5000,
-    )
-    service = create_service(settings)
-    app = FastAPI()
-    app.include_router(create_router(service))
-    http = HttpSlots(tmp_path, COUNTED_ROUTES)
-    app.state.fast_path = FastPath(service, RouteMetrics(http, "/predict"))
-    return app
-
-
-@pytest.fixture(name="config")
-def _config(app: FastAPI) -> Config:
-    config = Config(app, log_config=None)
-    config.load()
-    return config
 
 
 def statuses(directory: Path) -> Mapping[str, float]:
@@ -232,7 +114,7 @@ def test_requests_that_arrive_together_are_predicted_together(
 
 def test_a_body_in_parts_is_one_body(config: Config) -> None:
     """However the network cuts it."""
-    whole = request()
+    whole = request(GOOD)
     assert ask(config, *(whole[i : i + 1] for i in range(len(whole)))).status_code == 200
 
 
@@ -249,7 +131,7 @@ def test_what_is_sent_at_once_is_answered_in_order(config: Config, tmp_path: Pat
 
     async def talk() -> list[httpx.Response]:
         client = Client(config)
-        client.send(request() + request(b"{}") + request() + request(b"[]"))
+        client.send(request(GOOD) + request(b"{}") + request(GOOD) + request(b"[]"))
         return await client.answers(4)
 
     assert [each.status_code for each in asyncio.run(talk())] == [200, 422, 200, 422]
@@ -262,7 +144,13 @@ def test_a_connection_is_used_again(config: Config, tmp_path: Path) -> None:
     async def talk() -> list[int]:
         client, found = Client(config), []
         for i, each in enumerate(
-            (request(), request(b"{"), request(target=b"/nowhere"), request(b" " * 6000), request())
+            (
+                request(GOOD),
+                request(b"{"),
+                request(GOOD, target=b"/nowhere"),
+                request(b" " * 6000),
+                request(GOOD),
+            )
         ):
             client.send(each)
             found.append((await client.answers(i + 1))[i].status_code)
@@ -278,7 +166,7 @@ def test_a_connection_is_used_again(config: Config, tmp_path: Path) -> None:
     "asked",
     [
         request(GOOD, b"Connection: close"),
-        request().replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+        request(GOOD).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
     ],
 )
 def test_a_connection_closes_when_the_client_wants_it(asked: bytes, config: Config) -> None:
@@ -299,11 +187,11 @@ def test_a_stop_lets_the_answer_out_first(config: Config) -> None:
 
     async def talk() -> None:
         clients = busy, late, other = Client(config), Client(config), Client(config)
-        busy.send(request())
+        busy.send(request(GOOD))
         for each in clients:
             each.protocol.shutdown()
-        late.send(request())
-        other.send(request(target=b"/"))
+        late.send(request(GOOD))
+        other.send(request(GOOD, target=b"/"))
         assert not any(each.wire.closing for each in clients)
         for each in clients:
             (answer,) = await each.answers(1)
@@ -323,12 +211,12 @@ def test_a_stop_closes_a_connection_at_rest(
         idle, late = Client(config), Client(config)
         idle.protocol.shutdown()
         late.protocol.shutdown()
-        late.send(request()[:-1])
+        late.send(request(GOOD)[:-1])
         assert not idle.wire.closing
         while not idle.wire.closing:  # noqa: ASYNC110 a closed wire is no event
             await asyncio.sleep(0)
         assert not late.wire.closing
-        late.send(request()[-1:])
+        late.send(request(GOOD)[-1:])
         await late.answers(1)
         assert late.wire.closing
 
@@ -338,10 +226,10 @@ def test_a_stop_closes_a_connection_at_rest(
 @pytest.mark.parametrize(
     "asked",
     [
-        request(target=b"/"),
-        request(target=b"/predict/"),
-        request(target=b"/predict?x=1"),
-        request().replace(b"POST", b"PUT", 1),
+        request(GOOD, target=b"/"),
+        request(GOOD, target=b"/predict/"),
+        request(GOOD, target=b"/predict?x=1"),
+        request(GOOD).replace(b"POST", b"PUT", 1),
         request(GOOD, b"Expect: 100-continue"),
         request(GOOD, b"Connection: Upgrade", b"Upgrade: h2c"),
     ],
@@ -368,7 +256,7 @@ def test_a_client_that_leaves_in_mid_body_is_no_server_error(
 
     async def talk() -> None:
         client = Client(config)
-        client.send(request()[:-10])
+        client.send(request(GOOD)[:-10])
         client.wire.close()
         client.protocol.connection_lost(None)
         assert client.wire.written == b""
@@ -385,8 +273,8 @@ def test_a_client_that_leaves_before_its_answer_harms_nobody(
 
     async def talk() -> httpx.Response:
         gone, other = Client(config), Client(config)
-        gone.send(request())
-        other.send(request())
+        gone.send(request(GOOD))
+        other.send(request(GOOD))
         gone.wire.close()
         gone.protocol.connection_lost(None)
         (answer,) = await other.answers(1)
@@ -418,7 +306,7 @@ def test_a_failure_of_the_estimator_is_a_server_error(
     monkeypatch.setattr(fast_path.service.predictor, "_estimator", Broken())
 
     with caplog.at_level(logging.ERROR):
-        answer = ask(config, request())
+        answer = ask(config, request(GOOD))
 
     assert anonymous(answer) == anonymous(ask_route(app, GOOD))
     assert answer.status_code == 500
@@ -437,5 +325,5 @@ def test_a_failure_before_the_estimator_is_a_server_error(
     fast_path: FastPath = app.state.fast_path
     monkeypatch.setattr(fast_path.service.inputs, "decode_row", fail)
 
-    assert ask(config, request()).status_code == 500
+    assert ask(config, request(GOOD)).status_code == 500
     assert statuses(tmp_path) == {"2xx": 0, "4xx": 0, "5xx": 1}

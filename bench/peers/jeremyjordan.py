@@ -1,7 +1,7 @@
-"""What jeremyjordan/ml-monitoring does, on current versions of its libraries.
+"""The design of jeremyjordan/ml-monitoring on current versions of its libraries.
 
-A `def` endpoint in the thread pool, scaler and model one after the other, the prediction in a
-response header from which prometheus-fastapi-instrumentator's middleware observes it.
+A `def` endpoint in the thread pool calls the scaler and then the model, and puts the prediction
+into a response header, from which a metric of prometheus-fastapi-instrumentator reads it.
 """
 
 import os
@@ -32,7 +32,7 @@ class Rating(BaseModel):
 
 
 def _observe_output() -> Callable[[Info], None]:
-    """Observe the prediction that a response's header tells."""
+    """Return a metric that observes the prediction in a response's header."""
     bounds = (*np.arange(0, 10.5, 0.5).tolist(), float("inf"))
     histogram = Histogram("regression_model_output", "Predictions.", buckets=bounds)
 

@@ -1,0 +1,102 @@
+"""A connection to uvicorn's protocol class, driven by hand without a server."""
+
+import asyncio
+from typing import Any
+
+import httpx
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from serving.http.predict_protocol import Exchange, Protocol
+
+TURNS = 50
+
+
+class Wire(asyncio.Transport):
+    """The transport of a connection; keeps the bytes that are written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        assert not self.closing
+        self.written += data
+
+    def is_closing(self) -> bool:
+        """Return whether it is closed."""
+        return self.closing
+
+    def close(self) -> None:
+        """Close."""
+        self.closing = True
+
+    def pause_reading(self) -> None:
+        """Nothing is read."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+        """Nothing is known."""
+        del name
+        return default
+
+
+class Client:
+    """A connection to the application, driven by hand."""
+
+    def __init__(self, config: Config) -> None:
+        self.state = ServerState()
+        self.state.default_headers = [(b"date", b"now")]
+        self.wire = Wire()
+        self.protocol = Protocol(config, self.state, {}, asyncio.get_running_loop())
+        self.protocol.connection_made(self.wire)
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the last request took the fast path."""
+        return isinstance(self.protocol.cycle, Exchange)
+
+    def send(self, *parts: bytes) -> None:
+        """Send bytes in packets."""
+        for part in parts:
+            self.protocol.data_received(part)
+
+    async def answers(self, count: int) -> list[httpx.Response]:
+        """Return `count` answers, once they are there; nothing may follow them."""
+        for _ in range(TURNS):
+            if len(parse(self.wire.written)) == count:
+                break
+            await asyncio.sleep(0)
+        found = parse(self.wire.written)
+        assert len(found) == count
+        return found
+
+
+def parse(written: bytes) -> list[httpx.Response]:
+    """Return the complete answers among the bytes written."""
+    found = []
+    while written:
+        head, _, rest = written.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ") for line in lines)
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            break
+        body, written = rest[:length], rest[length:]
+        found.append(httpx.Response(int(status.split()[1]), headers=headers, content=body))
+    return found
+
+
+def request(body: bytes, *headers: bytes, target: bytes = b"/predict") -> bytes:
+    """Return a request's bytes."""
+    lines = [
+        b"POST %b HTTP/1.1" % target,
+        b"Host: model",
+        b"Content-Length: %d" % len(body),
+        *headers,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
