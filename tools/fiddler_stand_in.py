@@ -22,10 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 
 Json = dict[str, Any]
 
-TOKEN = "a-token-for-tests"  # noqa: S105 nobody's
+TOKEN = "a-token-for-tests"  # noqa: S105 not a real one
 ORGANISATION = "tests"
 ORGANISATION_ID = str(uuid.UUID(int=1))
-NOBODY = str(uuid.UUID(int=2))
+USER_ID = str(uuid.UUID(int=2))
 NOW = "2026-11-22T16:50:57.705784+00:00"
 # Seconds after which a stalled request ends even if no test releases it.
 _LONGEST_STALL = 60.0
@@ -54,8 +54,8 @@ def first_requests(count: int, fault: Fault, path: str = "/v3/events") -> FaultP
     """Inject a fault into the first `count` requests to a path."""
     left = [count]
 
-    def choose(_: str, asked: str) -> Fault | None:
-        if asked != path or not left[0]:
+    def choose(_: str, requested: str) -> Fault | None:
+        if requested != path or not left[0]:
             return None
         left[0] -= 1
         return fault
@@ -135,7 +135,7 @@ class Store:
     def _datasets(self, name: str, model_id: str) -> list[Json]:
         model, found = self.models[model_id], name in self.datasets[model_id]
         known = {field: model[field] for field in ("project", "organization")}
-        return [{"id": NOBODY, "name": name, "model": model, **known}] if found else []
+        return [{"id": USER_ID, "name": name, "model": model, **known}] if found else []
 
     def _server_info(self) -> Json:
         organisation = {"id": ORGANISATION_ID, "name": self.organisation}
@@ -149,7 +149,7 @@ class Store:
         return self._resource(name=body["name"])
 
     def _model(self, body: Json) -> Json:
-        user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
+        user = {"id": USER_ID, "full_name": "tests", "email": "tests@example.org"}
         return self._resource(
             **body,
             project={"id": body["project_id"], "name": self.projects[body["project_id"]]["name"]},
@@ -287,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
         boundary = self.headers.get_param("boundary")
         part = body.split(f"--{boundary}".encode())[1]
         store.files[key] = part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")
-        user = {"id": NOBODY, "full_name": "tests", "email": "tests@example.org"}
+        user = {"id": USER_ID, "full_name": "tests", "email": "tests@example.org"}
         metadata = {"created_at": NOW, "updated_at": NOW, "created_by": user, "updated_by": user}
         return {"id": key, "filename": "rows", "status": "SUCCESSFUL", "type": "CSV", **metadata}
 

@@ -265,7 +265,7 @@ def test_an_event_that_fiddler_rejects_is_quarantined(tmp_path: Path, fiddler: F
 
 
 def _wrong_organisation(fiddler: Fiddler, *, right: bool) -> None:
-    fiddler.store.organisation = "tests" if right else "somebody else's"
+    fiddler.store.organisation = "tests" if right else "another"
 
 
 def _incompatible(fiddler: Fiddler, *, right: bool) -> None:

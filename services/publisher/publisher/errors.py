@@ -27,7 +27,7 @@ class RejectedError(Exception):
 
 
 class FatalError(Exception):
-    """Nothing can be published until somebody fixes what the message names."""
+    """Nothing can be published until the configuration error in the message is fixed."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

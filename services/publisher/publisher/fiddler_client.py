@@ -69,7 +69,7 @@ class Fiddler:
         except RejectedError as error:
             if error.status != NOT_FOUND:
                 raise
-            # Somebody deleted the model; the next try creates it.
+            # The model was deleted; the next try creates it.
             self._models.clear()
             raise TransientError("not_found", str(error)) from error
 

@@ -41,7 +41,7 @@ class Metrics:
         )
         self._stopped = Gauge(
             "publisher_stopped",
-            "1 if publishing has stopped for this reason until somebody fixes it.",
+            "1 if publishing has stopped for this reason until it is fixed.",
             ["reason"],
             registry=self.registry,
         )

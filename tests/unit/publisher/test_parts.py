@@ -15,7 +15,7 @@ from publisher.spool import Header, Spool
 from publisher.stop import Stop
 from tests.support.spool import predictions, small_spool
 
-TOKEN = "a-very-secret-token"  # noqa: S105 nobody's
+TOKEN = "a-very-secret-token"  # noqa: S105 not a real one
 REQUIRED = {
     "FIDDLER_URL": "https://example.fiddler.ai",
     "FIDDLER_ORG_ID": "tests",

@@ -93,11 +93,11 @@ def test_positions_survive_a_restart(tmp_path: Path) -> None:
     reader = Spool(tmp_path, keep=False)
     reader.advance_predictions(segment, read_all(segment))
     reader.advance_labels(segment, read_all(segment, labels=True))
-    noted = reader.position(segment)
+    stored = reader.position(segment)
     reader.close()
 
-    assert Spool(tmp_path, keep=False).position(segment) == noted
-    assert noted == Position(segment.size(), segment.size(), lines=4, labels_waiting=0)
+    assert Spool(tmp_path, keep=False).position(segment) == stored
+    assert stored == Position(segment.size(), segment.size(), lines=4, labels_waiting=0)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', '{"a": {"b": 1}}'])
