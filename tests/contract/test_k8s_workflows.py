@@ -55,27 +55,29 @@ def test_ci_runs_the_readmes_commands() -> None:
 
 
 def test_every_image_is_published_under_the_name_that_production_asks_for() -> None:
-    """One matrix entry for each Dockerfile, ghcr.io/<repository>/<service>, two platforms."""
+    """One matrix entry for each image, ghcr.io/<repository>/<service>, two platforms."""
     job = workflow("images.yml")["jobs"]["publish"]
     inputs = {
         step["uses"].partition("@")[0]: step["with"] for step in job["steps"] if "with" in step
     }
 
-    assert set(images.services()) <= set(job["strategy"]["matrix"]["service"])
+    assert images.services() == job["strategy"]["matrix"]["service"]
     assert inputs["docker/metadata-action"]["images"] == (
         "ghcr.io/${{ github.repository }}/${{ matrix.service }}"
     )
     build = inputs["docker/build-push-action"]
+    assert (build["file"], build["target"]) == ("services/Dockerfile", "${{ matrix.service }}")
     assert (build["platforms"], build["sbom"]) == (images.PLATFORMS, True)
     assert build["provenance"] == "mode=max"
 
 
 def test_a_laptop_publishes_what_the_workflow_does() -> None:
-    """The same file, platforms and attestations."""
+    """The same file, target, platforms and attestations."""
     command = images.publish_command("model", "ghcr.io/me/ml-monitoring/model:0.1.0")
 
+    assert command[command.index("--file") + 1] == "services/Dockerfile"
+    assert command[command.index("--target") + 1] == "model"
     assert {
-        "services/model/Dockerfile",
         images.PLATFORMS,
         "--sbom=true",
         "--provenance=mode=max",
