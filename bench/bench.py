@@ -5,15 +5,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.machine import Cores, cores
+from bench.rows import read_rows
 from bench.servers import Row, Running, Server, running
 from bench.wrk import Request
-from bundle.manifest import MANIFEST_FILE, TREES_FILE
+from bundle.manifest import HELD_OUT_FILE, MANIFEST_FILE, TREES_FILE
 from tools import ROOT
-from wine_quality.data import TARGET, rows, split
 
 # What the benchmark keeps from run to run: the peers' environments, and logs.
 VAR = ROOT / "var" / "bench"
@@ -33,7 +33,7 @@ class Bench:
     @property
     def bundle(self) -> Path:
         """The example's bundle."""
-        return self.directory / "wine"
+        return self.directory / "example"
 
     @property
     def plain_bundle(self) -> Path:
@@ -58,14 +58,14 @@ class Bench:
 @contextmanager
 def prepared(rounds: int, seconds: int) -> Iterator[Bench]:
     """Train the example for one run."""
-    from wine_quality.train import train  # noqa: PLC0415 pandas, for those who need it
+    from example import train  # noqa: PLC0415 pandas, for those who need it
 
-    held_out = split(rows("red"))[1]
-    inputs = tuple({n: v for n, v in row.items() if n != TARGET} for row in held_out[:ROWS])
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 the tmpfs
     with tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory:
-        bench = Bench(cores(), rounds, seconds, Path(directory), inputs)
-        train(bench.bundle)
+        unfilled = Bench(cores(), rounds, seconds, Path(directory), rows=())
+        manifest = train(unfilled.bundle)
+        rows = tuple(read_rows(unfilled.bundle / HELD_OUT_FILE, manifest)[:ROWS])
+        bench = replace(unfilled, rows=rows)
         _without_trees(bench.bundle, bench.plain_bundle)
         yield bench
 

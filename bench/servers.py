@@ -33,7 +33,8 @@ class Server:
     path: str = "/predict"
     # From a row to a body, and from an answer to its prediction.
     body: Callable[[Row], Any] = dict
-    prediction: Callable[[Any], float] = lambda answer: float(answer["quality"])
+    # The target comes first in an answer.
+    prediction: Callable[[Any], float] = lambda answer: float(next(iter(answer.values())))
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     # It may work when nobody asks, and must not while others are measured.

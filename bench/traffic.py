@@ -55,7 +55,7 @@ def mixed(count: int, rows: Sequence[Row], seed: int = 0) -> Iterator[Sent]:
         if kind < _SHARE_BAD:
             yield _bad(chance, chosen, many=many)
         elif kind < _SHARE_BAD + _SHARE_UNKNOWN:
-            strange: dict[str, Any] = {"color": "red", "Färbung": 1}
+            strange: dict[str, Any] = {"color": "blue", "Färbung": 1}
             yield _good(chosen, [{**row, **strange} for row in chosen], many)
         else:
             yield _good(chosen, chosen, many)

@@ -26,7 +26,7 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
 
     def encode_response(self, prediction: float) -> dict[str, float]:
         """Return what is answered."""
-        return {"quality": prediction}
+        return {"prediction": prediction}
 
 
 class Batching(Single):

@@ -183,7 +183,7 @@ def test_the_model_and_its_training_rows_are_there(tmp_path: Path, fiddler: Fidd
         "prediction_id": ("str", None, None),
         "predicted_at": ("timestamp", None, None),
     }
-    assert (model["name"], model["version"], model["task"]) == ("wine-quality", "abc", "regression")
+    assert (model["name"], model["version"], model["task"]) == ("loans", "abc", "regression")
     assert (model["spec"]["inputs"], model["spec"]["outputs"], model["spec"]["targets"]) == (
         ["ph", "shelf"],
         ["predicted_quality"],
@@ -202,12 +202,12 @@ def test_a_model_that_somebody_made_otherwise_is_left_alone(
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=5).wait() == 0
-    project = fiddler.store.create("projects", {"name": "wine-quality"})
+    project = fiddler.store.create("projects", {"name": "loans"})
     schema = {"columns": [{"name": "ph", "data_type": "float"}], "schema_version": 1}
     fiddler.store.create(
         "models",
         {
-            "name": "wine-quality",
+            "name": "loans",
             "version": "abc",
             "project_id": project["id"],
             "schema": schema,

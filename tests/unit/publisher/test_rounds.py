@@ -103,7 +103,7 @@ def test_an_event_has_a_column_for_everything(bench: Bench) -> None:
     bench.publisher.round()
 
     ((model, _, events),) = bench.destination.arrived
-    assert model == ModelName("wine-quality", "abc")
+    assert model == ModelName("loans", "abc")
     assert events == [
         {
             "ph": 3.5,
@@ -132,7 +132,7 @@ def test_a_label_is_an_update_of_its_event(bench: Bench) -> None:
     bench.publisher.round()
 
     assert bench.destination.arrived[-1] == (
-        ModelName("wine-quality", "abc"),
+        ModelName("loans", "abc"),
         "label",
         [{"prediction_id": "a", "quality": 7.0}],
     )

@@ -29,7 +29,7 @@ GOOD = (
 )
 BODIES = {
     "good": GOOD,
-    "unknown field": GOOD[:-1] + b',"color":"red"}',
+    "unknown field": GOOD[:-1] + b',"color":"blue"}',
     "missing field": b'{"ph":3}',
     "wrong type": GOOD.replace(b"3.51", b'"3.51"'),
     "out of range": GOOD.replace(b"3.51", b"15"),
@@ -133,10 +133,10 @@ def request(body: bytes = GOOD, *headers: bytes, target: bytes = b"/predict") ->
 
 
 @pytest.fixture(name="app")
-def _app(wine_bundle: Path, tmp_path: Path) -> FastAPI:
+def _app(example_bundle: Path, tmp_path: Path) -> FastAPI:
     """Return the application, but for its middleware: that is once in a process."""
     settings = Settings(
-        bundle=wine_bundle,
+        bundle=example_bundle,
         metrics_dir=tmp_path,
         prediction_keys=SecretStr("k" * 32),
         max_body_bytes=5000,
