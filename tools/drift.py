@@ -18,18 +18,23 @@ MODES = ("drifted", "gradual", "off")
 # A proxy of the environment has no business between this machine and itself.
 _OPENER = build_opener(ProxyHandler({}))
 _DASHBOARD = "/d/ml-model"
-_BEGUN = {
-    "drifted": "the traffic sends rows of another population from now on",
-    "gradual": "the traffic sends ever more rows of another population, only those after"
-    " LOCUST_GRADUAL_SECONDS",
-}
-_TO_WATCH = """\
-  within 2 minutes       the verdict of each drifted feature is "drift"  {verdicts}
-  after about 8 minutes  the alert FeatureDrift fires for each of them   {alerts}
-`./task drift -- off` ends it"""
-_ENDED = """\
+_REPORTS = {
+    "drifted": """\
+the traffic sends rows of another population from now on; `./task drift -- off` ends it
+  within 2 minutes       the verdict of each drifted feature is "drift"       {verdicts}
+  after about 8 minutes  FeatureDrift, PredictionDrift, and where labels come
+                         back ModelWorseThanValidation fire                   {alerts}""",
+    "gradual": """\
+the traffic sends ever more rows of another population, in the end (after LOCUST_GRADUAL_SECONDS)
+only those; `./task drift -- off` ends it
+  as the share grows     the verdict of each drifted feature turns to "drift" {verdicts}
+  minutes after each     FeatureDrift fires for it                            {alerts}""",
+    "off": """\
 the traffic sends its usual rows again
-  the alerts end once drifted rows are too few in the windows of an hour and a day  {alerts}"""
+  as drifted rows leave the windows of an hour and a day, verdicts and alerts end
+  {verdicts}
+  {alerts}""",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,16 +69,11 @@ def switch(settings: Settings, mode: str) -> None:
 
 def report(settings: Settings, mode: str) -> str:
     """Return what to watch, where and when."""
+    verdicts = settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature:verdict:1h")
+    if probe.ready(settings, service("grafana")):
+        verdicts = settings.url("GRAFANA_PORT", _DASHBOARD)
     alerts = settings.url("PROMETHEUS_PORT", "/alerts")
-    if mode == "off":
-        return _ENDED.format(alerts=alerts)
-    has_grafana = probe.ready(settings, service("grafana"))
-    verdicts = (
-        settings.url("GRAFANA_PORT", _DASHBOARD)
-        if has_grafana
-        else settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature%3Averdict%3A1h")
-    )
-    return f"{_BEGUN[mode]}\n{_TO_WATCH.format(verdicts=verdicts, alerts=alerts)}"
+    return _REPORTS[mode].format(verdicts=verdicts, alerts=alerts)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command that lets running traffic drift."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,8 +82,13 @@ def test_it_switches_and_says_what_to_watch(
     assert ("./task drift -- off" in said) == (mode != "off")
 
 
-def test_the_dashboard_is_there() -> None:
-    """The page that is named is one that Grafana is provisioned with."""
+def test_what_is_to_be_watched_exists() -> None:
+    """Grafana is provisioned with the dashboard, and the rules have the alerts and the series."""
+    rules = "".join(path.read_text() for path in (ROOT / "prometheus" / "rules").glob("*.yml"))
+    report = "".join(drift._REPORTS.values())  # noqa: SLF001
+    for alert in set(re.findall(r"\b[A-Z]\w+[a-z][A-Z]\w+", report)):
+        assert f"alert: {alert}\n" in rules
+    assert "record: model_feature:verdict:1h\n" in rules
     path = ROOT / "grafana" / "provisioning" / "dashboards" / "model.json"
     assert f"/d/{json.loads(path.read_text('utf-8'))['uid']}" == drift._DASHBOARD  # noqa: SLF001
 
