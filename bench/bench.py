@@ -5,16 +5,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.machine import Cores, cores
 from bench.ports import Ports
+from bench.rows import read_rows
 from bench.servers import Row, Running, Server, running
 from bench.wrk import Request
-from bundle.manifest import MANIFEST_FILE, TREES_FILE
+from bundle.manifest import HELD_OUT_FILE, MANIFEST_FILE, TREES_FILE
 from tools import ROOT
-from wine_quality.data import TARGET, rows, split
 
 # Files kept between runs: the peers' environments, and logs.
 VAR = ROOT / "var" / "bench"
@@ -35,7 +35,7 @@ class Bench:
     @property
     def bundle(self) -> Path:
         """The example's bundle."""
-        return self.directory / "wine"
+        return self.directory / "example"
 
     @property
     def plain_bundle(self) -> Path:
@@ -60,14 +60,14 @@ class Bench:
 @contextmanager
 def prepared(rounds: int, seconds: int) -> Iterator[Bench]:
     """Train the example's model for one run."""
-    from wine_quality.train import train  # noqa: PLC0415 it imports pandas
+    from example import train  # noqa: PLC0415 it imports pandas
 
-    held_out = split(rows("red"))[1]
-    inputs = tuple({n: v for n, v in row.items() if n != TARGET} for row in held_out[:ROWS])
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 the tmpfs
     with tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory, Ports() as ports:
-        bench = Bench(cores(), ports, rounds, seconds, Path(directory), inputs)
-        train(bench.bundle)
+        unfilled = Bench(cores(), ports, rounds, seconds, Path(directory), rows=())
+        manifest = train(unfilled.bundle)
+        rows = tuple(read_rows(unfilled.bundle / HELD_OUT_FILE, manifest)[:ROWS])
+        bench = replace(unfilled, rows=rows)
         _without_trees(bench.bundle, bench.plain_bundle)
         yield bench
 

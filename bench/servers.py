@@ -33,7 +33,8 @@ class Server:
     path: str = "/predict"
     # Maps a row to a request body, and a response to its prediction.
     body: Callable[[Row], Any] = dict
-    prediction: Callable[[Any], float] = lambda answer: float(answer["quality"])
+    # The target comes first in an answer.
+    prediction: Callable[[Any], float] = lambda answer: float(next(iter(answer.values())))
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     # Whether it uses its core while idle, and so must be suspended while others are measured.

@@ -55,7 +55,7 @@ def mixed(count: int, rows: Sequence[Row], seed: int = 0) -> Iterator[MixedReque
         if kind < _SHARE_INVALID:
             yield _invalid(chance, chosen, batch=batch)
         elif kind < _SHARE_INVALID + _SHARE_UNKNOWN:
-            undeclared: dict[str, Any] = {"color": "red", "Färbung": 1}
+            undeclared: dict[str, Any] = {"color": "blue", "Färbung": 1}
             yield _valid(chosen, [{**row, **undeclared} for row in chosen], batch)
         else:
             yield _valid(chosen, chosen, batch)

@@ -18,18 +18,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def wine_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def example_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train the example's bundle, once for all tests; they only read it."""
-    from wine_quality.train import train  # noqa: PLC0415 pandas, for those who need it
+    from example import train  # noqa: PLC0415 pandas, for those who need it
 
-    directory = tmp_path_factory.mktemp("bundle") / "wine"
+    directory = tmp_path_factory.mktemp("bundle") / "example"
     train(directory)
     return directory
 
 
 @pytest.fixture(scope="session")
-def wine(wine_bundle: Path) -> "Manifest":
+def example(example_bundle: Path) -> "Manifest":
     """Return what the example's bundle says."""
     from bundle.load import load_manifest  # noqa: PLC0415 scikit-learn, likewise
 
-    return load_manifest(wine_bundle)
+    return load_manifest(example_bundle)

@@ -1,6 +1,7 @@
 """Build every image of ours; with --push, publish them as the workflow "images" does."""
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -10,18 +11,20 @@ from collections.abc import Sequence
 from tools import ROOT
 from tools.stack.settings import StackError, load_settings
 
+DOCKERFILE = ROOT / "services" / "Dockerfile"
 PLATFORMS = "linux/amd64,linux/arm64"
 
 
 def services() -> list[str]:
     """Return the services that have an image of their own."""
-    return sorted(path.parent.name for path in (ROOT / "services").glob("*/Dockerfile"))
+    return sorted(re.findall(r"^FROM service AS (\S+)$", DOCKERFILE.read_text(), re.MULTILINE))
 
 
 def publish_command(service: str, image: str) -> list[str]:
     """Return the command that builds an image for every platform and publishes it."""
     return [
-        *("docker", "buildx", "build", "--file", f"services/{service}/Dockerfile"),
+        *("docker", "buildx", "build", "--file", str(DOCKERFILE.relative_to(ROOT))),
+        *("--target", service),
         *("--platform", PLATFORMS, "--sbom=true", "--provenance=mode=max"),
         *("--tag", image, "--push", "."),
     ]

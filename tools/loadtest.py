@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tools import ROOT
-from tools.stack import ports, probe
+from tools.stack import ports, probe, setup
 from tools.stack.services import service
 from tools.stack.settings import Settings, StackError, load_settings, read_env_file
 
@@ -48,8 +48,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         "LOCUST_HOST": settings.url("MODEL_PORT"),
         "LOCUST_RUN_TIME": RUN_TIME,
         "LOCUST_METRICS_HOST": "127.0.0.1",
-        "PYTHONPATH": str(ROOT / "examples"),
         **settings.environment,
+        "MODEL_BUNDLE": str(setup.bundle(settings)),
         "LOCUST_METRICS_PORT": str(metrics_port),
     }
 

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 from serving.workers import worker
 
 _ANSWER = (
-    b'{"quality":5.123456789012345,"prediction_id":"'
+    b'{"target":5.123456789012345,"prediction_id":"'
     + b"x" * 66
     + b'","model_version":"0123456789ab"}'
 )

@@ -9,9 +9,11 @@ from bench import ours
 from bench.bench import Bench
 from bench.reference import differences, expected, growth, parse
 from bench.report import Goal, Section
+from bench.rows import read_rows
+from bench.servers import Row
 from bench.traffic import mixed, send
 from bundle.load import load_bundle, load_manifest
-from wine_quality.data import TARGET, rows
+from bundle.manifest import DRIFTED_FILE, HELD_OUT_FILE, REFERENCE_FILE
 
 REQUESTS = 100_000
 WORKERS = 3
@@ -19,10 +21,10 @@ WORKERS = 3
 
 def measure(bench: Bench) -> Section:
     """Compare predictions with the estimator's, and metrics with the reference's."""
-    wines = [*rows("red"), *rows("white")]
-    difference = _largest_difference(bench, wines)
+    rows = _bundled_rows(bench)
+    difference = _largest_difference(bench, rows)
     wrong = _wrong_counts(bench)
-    compiled = f"largest difference of compiled trees and estimator, {len(wines):,} rows = 0"
+    compiled = f"largest difference of compiled trees and estimator, {len(rows):,} rows = 0"
     counts = f"wrong series after {REQUESTS:,} mixed requests to {WORKERS} workers = 0"
     return Section(
         "Exactness",
@@ -34,9 +36,17 @@ def measure(bench: Bench) -> Section:
     )
 
 
-def _largest_difference(bench: Bench, wines: Sequence[dict[str, float]]) -> float:
+def _bundled_rows(bench: Bench) -> list[Row]:
+    """Return all rows of the bundle: training rows, held-out rows and drifted rows."""
+    manifest = load_manifest(bench.bundle)
+    files = (REFERENCE_FILE, HELD_OUT_FILE, DRIFTED_FILE)
+    found = [bench.bundle / name for name in files if name in manifest.files]
+    return [row for path in found for row in read_rows(path, manifest)]
+
+
+def _largest_difference(bench: Bench, rows: Sequence[Row]) -> float:
     """Return the largest difference, predicting all rows at once and one at a time."""
-    features = np.array([[v for n, v in wine.items() if n != TARGET] for wine in wines])
+    features = np.array([[*row.values()] for row in rows])
     compiled = load_bundle(bench.bundle).estimator.predict
     estimated = load_bundle(bench.plain_bundle).estimator.predict(features)
     alone = np.concatenate([compiled(row[None]) for row in features])

@@ -93,7 +93,7 @@ def _mlserver(python: Path, bench: Bench) -> Iterator[Server]:
         settings = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False, **ports}
         (home / "settings.json").write_text(json.dumps(settings))
         model = {
-            "name": "wine",
+            "name": "example",
             "implementation": "mlserver_sklearn.SKLearnModel",
             "parameters": {"uri": str(bench.bundle / ESTIMATOR_FILE)},
             **batch,
@@ -103,7 +103,7 @@ def _mlserver(python: Path, bench: Bench) -> Iterator[Server]:
             name,
             [str(python.with_name("mlserver")), "start", str(home)],
             ports["http_port"],
-            "/v2/models/wine/infer",
+            "/v2/models/example/infer",
             _mlserver_body,
             lambda answer: float(answer["outputs"][0]["data"][0]),
             _model(bench),

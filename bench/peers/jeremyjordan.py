@@ -5,7 +5,8 @@ into a response header, from which a metric of prometheus-fastapi-instrumentator
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -15,20 +16,23 @@ from prometheus_fastapi_instrumentator import Instrumentator, metrics
 from prometheus_fastapi_instrumentator.metrics import Info
 from pydantic import BaseModel, Field, create_model
 
-from wine_quality.train import RECIPE
+from bundle.load import load_manifest
+from bundle.manifest import Quantity
 
-_NAMES = [feature.name for feature in RECIPE.features]
-_LIMITS = {
-    feature.name: Field(ge=feature.minimum, le=feature.maximum) for feature in RECIPE.features
-}
-
-Wine = create_model("Wine", **{name: (float, _LIMITS[name]) for name in _NAMES})  # type: ignore[call-overload]
+_MODEL = Path(os.environ["BENCH_MODEL"])
+_MANIFEST = load_manifest(_MODEL.parent)
+_NAMES = [feature.name for feature in _MANIFEST.features]
+_TARGET = _MANIFEST.target.name
 
 
-class Rating(BaseModel):
-    """Answer of `POST /predict`."""
+def _schema(name: str, quantities: Iterable[Quantity]) -> type[BaseModel]:
+    """Return a pydantic model of bounded numbers."""
+    fields = {each.name: (float, Field(ge=each.minimum, le=each.maximum)) for each in quantities}
+    return create_model(name, **fields)  # type: ignore[call-overload,no-any-return]
 
-    quality: float = Field(ge=0, le=10)
+
+Instance = _schema("Instance", _MANIFEST.features)
+Prediction = _schema("Prediction", [_MANIFEST.target])
 
 
 def _observe_output() -> Callable[[Info], None]:
@@ -47,7 +51,7 @@ def _observe_output() -> Callable[[Info], None]:
 def create_app() -> FastAPI:
     """Return the application."""
     app = FastAPI()
-    scaler, model = joblib.load(os.environ["BENCH_MODEL"])
+    scaler, model = joblib.load(_MODEL)
     instrumentator = Instrumentator(
         should_ignore_untemplated=True,
         should_instrument_requests_inprogress=True,
@@ -65,11 +69,11 @@ def create_app() -> FastAPI:
     instrumentator.instrument(app).expose(app, include_in_schema=False, should_gzip=True)
 
     @app.post("/predict")
-    def predict(response: Response, wine: Wine) -> Rating:  # type: ignore[valid-type]
-        values = wine.model_dump()  # type: ignore[attr-defined]
+    def predict(response: Response, instance: Instance) -> Prediction:  # type: ignore[valid-type]
+        values = instance.model_dump()  # type: ignore[attr-defined]
         row = np.array([values[name] for name in _NAMES]).reshape(1, -1)
-        quality = model.predict(scaler.transform(row))[0]
-        response.headers["X-model-score"] = str(quality)
-        return Rating(quality=quality)
+        score = model.predict(scaler.transform(row))[0]
+        response.headers["X-model-score"] = str(score)
+        return Prediction(**{_TARGET: score})
 
     return app

@@ -26,7 +26,7 @@ class Single(litserve.LitAPI):  # type: ignore[misc]
 
     def encode_response(self, prediction: float) -> dict[str, float]:
         """Return the response of a prediction."""
-        return {"quality": prediction}
+        return {"prediction": prediction}
 
 
 class Batching(Single):

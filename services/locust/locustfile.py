@@ -10,21 +10,24 @@ from locust import FastHttpUser, events, task
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, Runner, WorkerRunner
 
-from traffic.client import Client, Pace
+from traffic.client import Client, Pace, Plan, make_plan
+from traffic.drift import Drift
+from traffic.errors import TrafficError
 from traffic.exporter import LocustCollector, serve
 from traffic.memory import forget
-from traffic.rows import held_out
-from traffic.scenarios import SCENARIOS, requests_of
-from traffic.settings import Settings, SettingsError, read_settings, variable
+from traffic.rows import HELD_OUT, SOURCES
+from traffic.scenarios import requests_of
+from traffic.settings import read_settings, variable
+from traffic.switch import add_route, announce, follow
 
 HEADERS = {"Content-Type": "application/json"}
 
 
 class Traffic:
-    """What the users of this process share: settings, clock, and their numbering."""
+    """What the users of this process share: their plan, a clock, and their numbering."""
 
-    def __init__(self, settings: Settings, runner: Runner) -> None:
-        self.settings = settings
+    def __init__(self, plan: Plan, runner: Runner) -> None:
+        self.plan = plan
         self._runner = runner
         self.restart()
 
@@ -32,6 +35,7 @@ class Traffic:
         """Begin again: users are numbered from 0, and no time has passed."""
         self._started = time.monotonic()
         self._numbers = itertools.count()
+        self.plan.drift.switch(self.plan.drift.mode)
 
     def elapsed(self) -> float:
         """Return the seconds since the test started."""
@@ -40,7 +44,7 @@ class Traffic:
     def new_client(self) -> Client:
         """Return this process's next client; the master numbers its worker processes."""
         process = self._runner.worker_index if isinstance(self._runner, WorkerRunner) else 0
-        return Client(self.settings, process, next(self._numbers))
+        return Client(self.plan, process, next(self._numbers))
 
 
 class ModelUser(FastHttpUser):
@@ -52,7 +56,7 @@ class ModelUser(FastHttpUser):
         """Get a client, and wait for the moment of its first request."""
         self._model_client = self.traffic.new_client()
         self._pace = Pace(
-            self.traffic.settings.requests_per_second_per_user,
+            self.traffic.plan.settings.requests_per_second_per_user,
             self._model_client.phase,
             self.traffic.elapsed(),
         )
@@ -85,12 +89,12 @@ class ModelUser(FastHttpUser):
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, runner: Runner, **_: object) -> None:
-    """Read the settings, and start the exporter where the figures of all users come together."""
+    """Read settings and bundle, and start the exporter where the figures of all users meet."""
     try:
-        settings = read_settings(os.environ)
-    except SettingsError as error:
+        plan = make_plan(read_settings(os.environ), time.monotonic)
+    except TrafficError as error:
         sys.exit(str(error))
-    ModelUser.traffic = Traffic(settings, runner)
+    ModelUser.traffic = Traffic(plan, runner)
     environment.events.test_start.add_listener(  # type: ignore[no-untyped-call]
         lambda **_: ModelUser.traffic.restart()
     )
@@ -99,7 +103,23 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
     )
     if isinstance(runner, LocalRunner | MasterRunner):
         check_host(environment)
-        export(settings, runner)
+        export(plan, runner)
+    share_drift(environment, plan.drift, runner)
+
+
+def share_drift(environment: Environment, drift: Drift, runner: Runner) -> None:
+    """Let the web page switch the drift, and a master every worker's."""
+
+    def spread(**_: object) -> None:
+        if isinstance(runner, MasterRunner):
+            announce(drift, runner)
+
+    if isinstance(runner, WorkerRunner):
+        follow(drift, runner)
+    # Again and again, so that workers that connect later drift as well.
+    environment.events.usage_monitor.add_listener(spread)  # type: ignore[no-untyped-call]
+    if environment.web_ui and environment.web_ui.app:
+        add_route(environment.web_ui.app, drift, spread)
 
 
 def check_host(environment: Environment) -> None:
@@ -111,16 +131,17 @@ def check_host(environment: Environment) -> None:
         sys.exit(f"LOCUST_HOST: {host!r} is not a URL such as http://127.0.0.1:8000")
 
 
-def export(settings: Settings, runner: LocalRunner | MasterRunner) -> None:
+def export(plan: Plan, runner: LocalRunner | MasterRunner) -> None:
     """Serve locust's figures to Prometheus, or end with one line that says why not."""
-    requests = requests_of(SCENARIOS[settings.scenario], held_out()[0])
+    settings = plan.settings
+    requests = requests_of(plan.mix, plan.populations.usual[0])
     if settings.label_share > 0:
         requests.append(("POST", "feedback"))
-    facts = {"scenario": settings.scenario, "rows": settings.rows, "seed": str(settings.seed)}
-    address = f"{settings.metrics_host}:{settings.metrics_port}"
+    rows = HELD_OUT if settings.rows in SOURCES else settings.rows
+    facts = {"scenario": settings.scenario, "rows": rows, "seed": str(settings.seed)}
+    collector = LocustCollector(runner, requests, facts, plan.drift)
     try:
-        serve(
-            LocustCollector(runner, requests, facts), settings.metrics_host, settings.metrics_port
-        )
+        serve(collector, settings.metrics_host, settings.metrics_port)
     except OSError as error:
+        address = f"{settings.metrics_host}:{settings.metrics_port}"
         sys.exit(f"{variable('metrics_port')}: cannot listen on {address}: {error.strerror}")

@@ -24,17 +24,27 @@ def test_image_runs_as_a_numbered_user_without_a_shell_in_between(image: str) ->
 
 
 def test_image_holds_the_rows_and_no_model(image: str) -> None:
-    """The client has the vendored wines, and neither the service nor what it needs."""
+    """The client has the bundle's rows, and neither the service nor what it needs."""
     ask = (
-        "import importlib.util, sys; from wine_quality.data import rows, split;"
-        "print(len(rows('red')), len(rows('white')),"
+        "import importlib.util, pathlib, sys;"
+        "print(sorted(path.name for path in pathlib.Path('/srv/bundle').iterdir()),"
         " [m for m in sys.argv[1:] if importlib.util.find_spec(m)])"
     )
-    modules = ("locust", "sklearn", "numpy", "serving", "wine_quality.train", "pip")
+    modules = ("locust", "sklearn", "numpy", "serving", "bundle", "example", "pip")
 
     found = docker("run", "--rm", "--entrypoint", "python", image, "-c", ask, *modules)
 
-    assert found == "1599 4898 ['locust']"
+    assert found == "['bundle.json', 'drifted.csv', 'held_out.csv'] ['locust']"
+
+
+def test_image_has_the_bundle_of_the_models_image(image: str) -> None:
+    """Both are made of one training, so that the traffic fits the model."""
+    read = ("run", "--rm", "--entrypoint", "cat")
+
+    ours, theirs = (
+        docker(*read, each, "/srv/bundle/bundle.json") for each in (image, built("model"))
+    )
+    assert ours == theirs
 
 
 def test_locust_finds_its_user_on_a_read_only_root(image: str) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from testcontainers.core.container import DockerContainer
 
+from bundle.manifest import Manifest
 from tests.support.docker import (
     HARDENED,
     METRICS_TMPFS,
@@ -18,8 +20,8 @@ from tests.support.docker import (
     logs,
     url,
 )
+from tests.support.example import TARGET, held_out_rows, without_target
 from tests.support.wait import eventually
-from wine_quality.data import TARGET, rows
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds the image
 
@@ -74,22 +76,33 @@ def test_image_holds_nothing_of_training(image: str) -> None:
         "import importlib.util, sys;"
         "print([name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
     )
-    modules = ("sklearn", "pandas", "wine_quality", "pip", "testcontainers")
+    modules = ("sklearn", "pandas", "example", "pip", "testcontainers")
 
     found = docker("run", "--rm", "--entrypoint", "python", image, "-c", ask, *modules)
 
     assert found == "['sklearn']"
 
 
-def test_model_predicts_from_a_read_only_root(model: DockerContainer) -> None:
-    """A wine gets its quality, and the image knows which model it serves."""
-    wine = {name: value for name, value in rows("red")[0].items() if name != TARGET}
+def test_model_predicts_from_a_read_only_root(
+    model: DockerContainer, example: Manifest, example_bundle: Path
+) -> None:
+    """A row gets its prediction, and the image knows which model it serves."""
+    row = without_target(held_out_rows(example_bundle)[0])
 
-    answer = httpx.post(url(model, 8000, "/predict"), json=wine).raise_for_status().json()
+    answer = httpx.post(url(model, 8000, "/predict"), json=row).raise_for_status().json()
 
-    assert 0 <= answer[TARGET] <= 10
+    assert example.reference[-1].minimum <= answer[TARGET] <= example.reference[-1].maximum
     assert answer["model_version"] == httpx.get(url(model, 8000, "/")).json()["version"]
     assert httpx.get(url(model, 8000, "/healthz")).status_code == 200
+
+
+def test_a_mounted_bundle_is_served(image: str, example: Manifest, example_bundle: Path) -> None:
+    """As compose.yaml mounts the directory that MODEL_BUNDLE names on the host."""
+    mounted = "/mnt/srv/bundle"
+    other = hardened(image).with_volume_mapping(str(example_bundle), mounted, "ro")
+    with other.with_env("MODEL_BUNDLE", mounted) as started:
+        wait_until_ready(started)
+        assert httpx.get(url(started, 8000, "/")).json()["version"] == example.version
 
 
 def test_metrics_are_on_their_own_port_only(model: DockerContainer) -> None:

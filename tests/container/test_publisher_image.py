@@ -111,7 +111,7 @@ def test_image_holds_the_client_and_nothing_of_the_service(image: str) -> None:
         "import importlib.util, sys;"
         "print([name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
     )
-    modules = ("fiddler", "publisher", "sklearn", "serving", "bundle", "wine_quality", "pip")
+    modules = ("fiddler", "publisher", "sklearn", "serving", "bundle", "example", "pip")
 
     found = docker("run", "--rm", "--entrypoint", "python", image, "-c", ask, *modules)
 

@@ -1,6 +1,9 @@
 """compose.yaml says of every service what STYLE asks, and agrees with the files beside it."""
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import pytest
 import yaml
 
 from serving.settings import Settings
+from tests.support.machine import require
 from tools import ROOT, version
+from tools.stack.settings import read_env_file
 
 COMPOSE = ROOT / "compose.yaml"
 CONFIG: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
@@ -34,6 +39,30 @@ def dockerfile(name: str) -> str:
     """Return the text of a service's Dockerfile."""
     path: str = SERVICES[name]["build"]["dockerfile"]
     return (ROOT / path).read_text("utf-8")
+
+
+def stage(name: str) -> str:
+    """Return the instructions of one stage of the Dockerfile."""
+    text = re.sub(r"^#.*\n", "", dockerfile("model"), flags=re.MULTILINE)
+    stages = re.split(r"^(?=FROM )", text, flags=re.MULTILINE)
+    [found] = [each for each in stages if re.match(rf"FROM \S+ AS {name}\n", each)]
+    return found
+
+
+def settings(name: str) -> dict[str, str]:
+    """Return a service's settings with their defaults."""
+    return read_env_file(ROOT / "services" / name / "settings.env")
+
+
+def interpolated(text: str, **variables: str) -> str:
+    """Return a string of compose.yaml as Compose does with these variables."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, word = found.groups()
+        given = variables[name]
+        return (given and word) if operator == "+" else (given or word)
+
+    return re.sub(r"\$\{(\w+):([-+])([^}]*)\}", value, text)
 
 
 def seconds(duration: str) -> int:
@@ -113,6 +142,9 @@ def test_order_matters_only_with_a_condition(name: str) -> None:
 def test_what_is_mounted_from_the_checkout_is_read_only(name: str) -> None:
     """No container writes into the checkout; what it keeps is in a named volume."""
     for mount in SERVICES[name].get("volumes", []):
+        if isinstance(mount, dict):
+            assert mount["read_only"] is True
+            continue
         source: str = re.sub(r"\$\{\w+:\+.*?\}", "", mount).partition(":")[0]
         if source.startswith("./"):
             assert mount.endswith(":ro")
@@ -137,36 +169,108 @@ def test_own_image_is_called_after_its_service(name: str) -> None:
     """Folder = service = image."""
     service = SERVICES[name]
 
-    assert (
-        service["image"]
-        == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:${{IMAGE_TAG:-{version.read()}}}"
+    tag = f"${{IMAGE_TAG:-{version.read()}}}"
+    assert service["image"] == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:{tag}"
+    assert service["build"] == {
+        "context": ".",
+        "dockerfile": "services/Dockerfile",
+        "target": name,
+        "args": {"EXAMPLE": "${EXAMPLE:-}"},
+    }
+
+
+@every_own_service
+def test_every_setting_can_be_overridden(name: str) -> None:
+    """Compose's default is that of settings.env, and .env's value goes before it."""
+    environment = SERVICES[name]["environment"]
+
+    assert {key: environment.get(key) for key in settings(name)} == {
+        key: f"${{{key}:-{value}}}" for key, value in settings(name).items()
+    }
+
+
+def test_an_override_reaches_its_service_and_a_secret_no_other(tmp_path: Path) -> None:
+    """Every setting and every secret is given in .env, and Compose says who gets it."""
+    owners = {key: {name} for name in OURS for key in settings(name)} | {
+        "MODEL_PREDICTION_KEYS": {"model"},
+        "FIDDLER_AUTH_TOKEN": {"publisher"},
+        "GF_SECURITY_ADMIN_PASSWORD": {"grafana"},
+    }
+    env_file = tmp_path / ".env"
+    env_file.write_text("".join(f"{key}=given-{key}\n" for key in owners))
+    words = ("compose", "--env-file", str(env_file), "--profile", "*", "config", "--format", "json")
+    done = subprocess.run(
+        [require("docker"), *words],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        capture_output=True,
+        check=True,
     )
-    assert service["build"] == {"context": ".", "dockerfile": f"services/{name}/Dockerfile"}
-    assert service["env_file"] == [f"services/{name}/settings.env"]
+    services = json.loads(done.stdout)["services"]
+
+    assert owners == {
+        key: {
+            name
+            for name, service in services.items()
+            if f"given-{key}" in (service.get("environment") or {}).values()
+        }
+        for key in owners
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "source", "path"),
+    [("", "/dev/null", "/srv/bundle"), ("var/other", "var/other", "/mnt/srv/bundle")],
+)
+@pytest.mark.parametrize(("name", "key"), [("model", "MODEL_BUNDLE"), ("locust", "LOCUST_BUNDLE")])
+def test_a_bundle_of_this_machine_goes_before_the_images(
+    name: str, key: str, given: str, source: str, path: str
+) -> None:
+    """Model and traffic read the directory that MODEL_BUNDLE names, else the image's."""
+    service = SERVICES[name]
+    [mount] = [each for each in service["volumes"] if isinstance(each, dict)]
+
+    assert interpolated(mount["source"], MODEL_BUNDLE=given) == source
+    assert interpolated(service["environment"][key], MODEL_BUNDLE=given) == path
+    assert mount["target"] == "/mnt/srv/bundle"
+    assert mount["read_only"] is True
+    # A directory that is missing is an error, not an empty one made by root.
+    assert mount["bind"] == {"create_host_path": False}
+    assert f"{key}=/srv/bundle" in stage(name)
 
 
 @every_own_service
 def test_dockerfile_and_compose_agree(name: str) -> None:
     """The same user, health check and ports, with Compose and without; every base is one tag."""
-    text = dockerfile(name)
+    text = stage(name)
     probe = SERVICES[name]["healthcheck"]["test"]
     words = ", ".join(f'"{word}"' for word in probe[1:])
 
     assert f"USER {SERVICES[name]['user']}\n" in text
     assert f"CMD [{words}]\n" in text
     assert f"EXPOSE {' '.join(map(str, PORTS[name]))}\n" in text
+
+
+def test_every_image_is_made_of_one_base() -> None:
+    """Stages that are no other stage's are one tag's."""
+    text = dockerfile("model")
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    stages = re.findall(r"^FROM \S+ AS (\S+)", text, re.MULTILINE)
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE)
+
     assert {base for base in bases if base not in stages} == {PYTHON}
+    assert len(bases) == len(stages)
 
 
 @every_own_service
 def test_packages_are_installed_from_hashes_only(name: str) -> None:
-    """An image holds what the lock says."""
-    installs = re.findall(r"pip .*install (.*)", dockerfile(name))
+    """An image holds what the lock of its service says, and one script installs it."""
+    script = (ROOT / "services" / "install.sh").read_text("utf-8")
+    text = stage(f"{name}-packages")
 
-    assert installs
-    assert all(words.startswith("--require-hashes -r /requirements") for words in installs)
+    assert re.findall(r"pip .*install (.*)", script) == ['--require-hashes -r "$1"']
+    assert f"COPY services/{name}/requirements.txt /\n" in text
+    assert text.strip().endswith("/install.sh /requirements.txt")
+    assert f"COPY --from={name}-packages /venv /venv\n" in stage(name)
 
 
 def test_every_service_is_scraped_at_its_name() -> None:
@@ -191,7 +295,7 @@ def test_env_example_lists_what_compose_reads() -> None:
     documented = re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE)
 
     assert sorted(read) == sorted(name for name, _ in documented)
-    assert all(read[name] == default for name, default in documented if not _is_secret(name))
+    assert all(read[name] == default for name, default in documented if not _has_none(name))
     assert all(line.startswith("#") for line in example.splitlines() if line)
 
 
@@ -227,7 +331,7 @@ def test_metrics_directory_is_in_memory_and_the_users_own() -> None:
     path, _, options = tmpfs.partition(":")
     uid, _, gid = SERVICES["model"]["user"].partition(":")
 
-    assert f"PROMETHEUS_MULTIPROC_DIR={path}\n" in dockerfile("model")
+    assert f"PROMETHEUS_MULTIPROC_DIR={path}\n" in stage("model")
     assert {f"uid={uid}", f"gid={gid}", "mode=0700"} < set(options.split(","))
 
 
@@ -237,7 +341,7 @@ def test_builder_sees_only_what_is_let_in() -> None:
     patterns = [line for line in lines if line and not line.startswith("#")]
 
     assert patterns[0] == "*"
-    assert [line for line in patterns if line.startswith("!")] == ["!services"]
+    assert [line for line in patterns if line.startswith("!")] == ["!services", "!examples"]
     assert "**/*.secret" in patterns
 
 
@@ -255,5 +359,6 @@ def _target_files() -> list[Path]:
     return sorted([*prometheus.glob("targets/*.yml"), *prometheus.glob("optional/*/*.yml")])
 
 
-def _is_secret(name: str) -> bool:
-    return name.endswith(("_KEYS", "_FILE", "_PASSWORD"))
+def _has_none(name: str) -> bool:
+    """Tell whether a variable has no default that a person could write down."""
+    return name.endswith(("_KEYS", "_FILE", "_PASSWORD", "_BUNDLE"))

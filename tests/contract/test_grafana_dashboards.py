@@ -48,7 +48,7 @@ VALUES = {
     "__rate_interval": "1m",
     "__range": "1h",
     "job": "model",
-    "model": "wine-quality",
+    "model": "loans",
     "version": ".+",
     "feature": "prediction",
 }

@@ -23,11 +23,6 @@ FORBIDDEN = {
     "bench": frozenset({"tests"}),
 }
 
-# The traffic still takes its rows from the example; delete this once it takes them from a bundle.
-LOCUST = pytest.param(
-    "services/locust", marks=pytest.mark.xfail(reason="the traffic imports the example")
-)
-
 
 def imported(source: str) -> Iterator[str]:
     """Yield the top-level package of each absolute import in a source."""
@@ -43,9 +38,7 @@ def sources(directory: str) -> list[Path]:
     return sorted((ROOT / directory).rglob("*.py"))
 
 
-@pytest.mark.parametrize(
-    "directory", [LOCUST if each == "services/locust" else each for each in FORBIDDEN]
-)
+@pytest.mark.parametrize("directory", FORBIDDEN)
 def test_no_import_points_in_a_forbidden_direction(directory: str) -> None:
     """No file of a directory imports a package that depends on that directory."""
     files = sources(directory)
@@ -67,9 +60,9 @@ import bench.wrk as wrk, json
 from tests.support import wait
 from . import sibling
 def late():
-    from wine_quality.data import rows
+    from traffic.rows import supply
     "import nothing"
 """
-    expected = {"tools", "bench", "json", "tests", "wine_quality"}
+    expected = {"tools", "bench", "json", "tests", "traffic"}
 
     assert set(imported(source)) == expected

@@ -61,11 +61,12 @@ def test_every_image_is_published_under_the_name_that_production_uses() -> None:
         step["uses"].partition("@")[0]: step["with"] for step in job["steps"] if "with" in step
     }
 
-    assert set(images.services()) <= set(job["strategy"]["matrix"]["service"])
+    assert images.services() == job["strategy"]["matrix"]["service"]
     assert inputs["docker/metadata-action"]["images"] == (
         "ghcr.io/${{ github.repository }}/${{ matrix.service }}"
     )
     build = inputs["docker/build-push-action"]
+    assert (build["file"], build["target"]) == ("services/Dockerfile", "${{ matrix.service }}")
     assert (build["platforms"], build["sbom"]) == (images.PLATFORMS, True)
     assert build["provenance"] == "mode=max"
 
@@ -74,8 +75,9 @@ def test_the_local_command_publishes_like_the_workflow() -> None:
     """The command has the same Dockerfile, platforms and attestations."""
     command = images.publish_command("model", "ghcr.io/me/ml-monitoring/model:0.1.0")
 
+    assert command[command.index("--file") + 1] == "services/Dockerfile"
+    assert command[command.index("--target") + 1] == "model"
     assert {
-        "services/model/Dockerfile",
         images.PLATFORMS,
         "--sbom=true",
         "--provenance=mode=max",

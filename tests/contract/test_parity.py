@@ -77,7 +77,7 @@ MISTAKES = {
         "evaluationInterval: 30s",
         "evaluationInterval",
     ),
-    "job": Mistake("prometheus/targets/model.yml", "job: model", "job: wine", "targets"),
+    "job": Mistake("prometheus/targets/model.yml", "job: model", "job: loans", "targets"),
     "the chart's job": Mistake(
         "k8s/overlays/minikube/kube-prometheus-stack.yaml",
         "replacement: grafana",

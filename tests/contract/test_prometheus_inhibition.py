@@ -12,7 +12,7 @@ from tests.support.wait import eventually
 from tools import ROOT
 
 CONFIG = ROOT / "prometheus" / "alertmanager.yml"
-MODEL = {"job": "model", "model": "wine"}
+MODEL = {"job": "model", "model": "loans"}
 DRIFT = {
     "alertname": "FeatureDrift",
     "severity": "ticket",

@@ -9,7 +9,7 @@ from bundle.arrays import Floats
 from tests.support.drift import smoothed
 from tests.support.promtool import check, series
 
-LABELS = {"job": "model", "model": "wine", "version": "a"}
+LABELS = {"job": "model", "model": "loans", "version": "a"}
 TRAINING = np.full(10, 128.0)
 SHIFTED = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2, 3.0])
 MINUTES, TURN = 80, 30

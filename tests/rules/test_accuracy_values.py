@@ -19,7 +19,7 @@ from tests.support.promtool import RULES, absent, check, equals, run, series
 HOUR, DAY = 60, 24 * 60
 WINDOWS = {"1h": HOUR, "1d": DAY}
 AGES = ("1h", "1d", "7d", "older")
-LABELS = {"job": "model", "model": "wine", "version": "a"}
+LABELS = {"job": "model", "model": "loans", "version": "a"}
 # What validation found: errors of 1,282 rows, and the mean |error| of each bin of the prediction.
 PROMISED = {"cv_mae": 0.508, "cv_rmse": 0.657, "mae": 0.49, "rmse": 0.63}
 TRAINING_ROWS = 1282
@@ -383,7 +383,7 @@ def test_presence_is_the_share_of_time_with_labels(
         {
             "expr": f"abs(job_model:{what}_presence:{span} - {share}) < bool {1.5 / steps}",
             "eval_time": f"{round(at * hours * 60)}m",
-            "exp_samples": [{"labels": '{job="model",model="wine"}', "value": 1}],
+            "exp_samples": [{"labels": '{job="model",model="loans"}', "value": 1}],
         }
         for what, at, share in shares
     ]

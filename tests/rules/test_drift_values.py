@@ -18,7 +18,7 @@ from tests.support.promtool import RULES, absent, check, equals, series
 HOUR, DAY = 60, 24 * 60
 WINDOWS = {"1h": HOUR, "1d": DAY}
 DECILES = np.array([131, 125, 140, 118, 128, 133, 120, 137, 124, 126.0])
-SIGNAL = {"job": "model", "model": "wine", "version": "a", "feature": "alcohol"}
+SIGNAL = {"job": "model", "model": "loans", "version": "a", "feature": "amount"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Signal:
     rows: Floats
     z: Floats
     reference: Floats = field(default_factory=DECILES.copy)
-    name: str = "alcohol"
+    name: str = "amount"
     version: str = "a"
     last_bin: str = "09"
     scrapes_a_minute: int = 4
@@ -201,7 +201,7 @@ def test_restart_that_overtakes_itself_is_seen(tmp_path: Path) -> None:
     # 0, 4, 8, 12 and again 4, 8, 12, 16: a minute after 12 it is at 16.
     restarted = np.concatenate([4 * np.arange(4.0), 4 * np.arange(1, 38)])
     labels = SIGNAL | {"bin": "00"}
-    process = {"job": "model", "model": "wine", "version": "a", "instance": "0"}
+    process = {"job": "model", "model": "loans", "version": "a", "instance": "0"}
 
     check(
         tmp_path,

@@ -11,13 +11,13 @@ import httpx
 import pytest
 import yaml
 
+from tests.support.example import TARGET, Row, drifted_rows, held_out_rows, without_target
 from tests.support.locust import locust
 from tests.support.machine import free_port
 from tests.support.model import Model, running_model
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
 from tests.support.publisher import publishing
 from tools.fiddler_stand_in import running_fiddler
-from wine_quality.data import TARGET, Row, rows, split
 
 # A "minute" of the recording rules: short, and still several scrapes long on a busy machine.
 MINUTE_SECONDS = 5
@@ -44,26 +44,26 @@ StartModel = Callable[..., AbstractContextManager[Model]]
 
 
 @pytest.fixture(scope="session")
-def held_out() -> list[Row]:
-    """Return the red rows that nothing was trained on, their target included."""
-    return split(rows("red"))[1]
+def held_out(example_bundle: Path) -> list[Row]:
+    """Return the rows that nothing was trained on, their target included."""
+    return held_out_rows(example_bundle)
 
 
 @pytest.fixture(scope="session")
-def red_inputs(held_out: list[Row]) -> list[Row]:
-    """Return the held-out red rows as requests."""
+def held_out_inputs(held_out: list[Row]) -> list[Row]:
+    """Return the held-out rows as requests."""
     return [without_target(row) for row in held_out]
 
 
 @pytest.fixture(scope="session")
-def white_inputs() -> list[Row]:
-    """Return every white row as a request."""
-    return [without_target(row) for row in rows("white")]
+def drifted_inputs(example_bundle: Path) -> list[Row]:
+    """Return every row of the drifted population as a request."""
+    return [without_target(row) for row in drifted_rows(example_bundle)]
 
 
 @pytest.fixture(scope="session")
 def live_prometheus(
-    wine_bundle: Path, held_out: list[Row], tmp_path_factory: pytest.TempPathFactory
+    example_bundle: Path, held_out: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """Yield the URL of a Prometheus that records every series of a model under steady traffic.
 
@@ -74,8 +74,10 @@ def live_prometheus(
     rules = hurried(RULES, directory / "rules", MINUTE_SECONDS)
     (rules / "always.yml").write_text(yaml.safe_dump(ALWAYS), "utf-8")
     with (
-        running_model(wine_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")) as model,
-        locust(directory / "locust.log", host=model.url, headless=True, users=1) as client,
+        running_model(example_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")) as model,
+        locust(
+            directory / "locust.log", example_bundle, host=model.url, headless=True, users=1
+        ) as client,
         _export(directory) as publishers,
         running_prometheus(
             directory,
@@ -93,11 +95,11 @@ def live_prometheus(
 
 
 @pytest.fixture(scope="session")
-def start_model(wine_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> StartModel:
+def start_model(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> StartModel:
     """Return what starts a service of one's own; settings are its environment variables."""
 
     def start(**settings: str) -> AbstractContextManager[Model]:
-        return running_model(wine_bundle, tmp_path_factory.mktemp("model"), **settings)
+        return running_model(example_bundle, tmp_path_factory.mktemp("model"), **settings)
 
     return start
 
@@ -107,11 +109,6 @@ def model(start_model: StartModel) -> Iterator[Model]:
     """Run a service for the tests of one module, that none of them harms."""
     with start_model() as model:
         yield model
-
-
-def without_target(row: Row) -> Row:
-    """Return a row's features."""
-    return {name: value for name, value in row.items() if name != TARGET}
 
 
 @contextmanager

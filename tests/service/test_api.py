@@ -10,8 +10,8 @@ import pytest
 from bundle.load import load_bundle
 from bundle.manifest import Manifest
 from tests.service.conftest import StartModel
+from tests.support.example import TARGET, Row
 from tests.support.model import Model, by_label, select, total
-from wine_quality.data import TARGET, Row
 
 # As the original repository's clients send it.
 ORIGINAL = {
@@ -29,18 +29,18 @@ ORIGINAL = {
 }
 
 
-def test_the_originals_request_gets_its_quality(model: Model, wine: Manifest) -> None:
+def test_the_originals_request_gets_its_quality(model: Model, example: Manifest) -> None:
     """11 fields in, `quality` out; and since then, the prediction's id and the model's version."""
     response = httpx.post(f"{model.url}/predict", json=ORIGINAL)
 
     answer = response.raise_for_status().json()
     assert answer.keys() == {"quality", "prediction_id", "model_version"}
     assert 3 < answer["quality"] < 8
-    assert answer["model_version"] == wine.version
+    assert answer["model_version"] == example.version
     assert response.headers["content-type"] == "application/json"
 
 
-def test_the_promised_error_is_kept(model: Model, wine: Manifest, held_out: list[Row]) -> None:
+def test_the_promised_error_is_kept(model: Model, example: Manifest, held_out: list[Row]) -> None:
     """The MAE of the held-out rows, predicted one by one through HTTP, is the bundle's."""
     with httpx.Client(base_url=model.url) as client:
         predictions = [
@@ -48,29 +48,31 @@ def test_the_promised_error_is_kept(model: Model, wine: Manifest, held_out: list
         ]
 
     errors = np.array(predictions) - np.array([row[TARGET] for row in held_out])
-    assert np.abs(errors).mean() == pytest.approx(wine.validation.mae, abs=1e-9)
-    assert np.sqrt((errors**2).mean()) == pytest.approx(wine.validation.rmse, abs=1e-9)
+    assert np.abs(errors).mean() == pytest.approx(example.validation.mae, abs=1e-9)
+    assert np.sqrt((errors**2).mean()) == pytest.approx(example.validation.rmse, abs=1e-9)
 
 
-def test_a_batch_is_its_rows(model: Model, wine_bundle: Path, red_inputs: list[Row]) -> None:
+def test_a_batch_is_its_rows(
+    model: Model, example_bundle: Path, held_out_inputs: list[Row]
+) -> None:
     """In order, and to the last bit what the estimator says."""
-    response = httpx.post(f"{model.url}/predict/batch", json={"instances": red_inputs})
+    response = httpx.post(f"{model.url}/predict/batch", json={"instances": held_out_inputs})
     predictions = response.raise_for_status().json()["predictions"]
 
-    bundle = load_bundle(wine_bundle)
+    bundle = load_bundle(example_bundle)
     names = [feature.name for feature in bundle.manifest.features]
-    rows = np.array([[row[name] for name in names] for row in red_inputs])
+    rows = np.array([[row[name] for name in names] for row in held_out_inputs])
     assert bundle.estimator.predict(rows).tolist() == [each["quality"] for each in predictions]
-    assert len({each["prediction_id"] for each in predictions}) == len(red_inputs)
+    assert len({each["prediction_id"] for each in predictions}) == len(held_out_inputs)
 
 
 def test_a_thousand_rows_are_a_batch_and_one_more_is_not(
-    model: Model, white_inputs: list[Row]
+    model: Model, drifted_inputs: list[Row]
 ) -> None:
     """The limit of the contract."""
     for rows, status in ((1000, 200), (1001, 422)):
         response = httpx.post(
-            f"{model.url}/predict/batch", json={"instances": white_inputs[:rows]}, timeout=30
+            f"{model.url}/predict/batch", json={"instances": drifted_inputs[:rows]}, timeout=30
         )
 
         assert response.status_code == status
@@ -79,7 +81,7 @@ def test_a_thousand_rows_are_a_batch_and_one_more_is_not(
 def test_undeclared_fields_are_ignored_and_counted(start_model: StartModel) -> None:
     """The row is served; the field is counted under `_other`, whatever its name."""
     with start_model(MODEL_WORKERS="1") as model:
-        response = httpx.post(f"{model.url}/predict", json={**ORIGINAL, "colour": "red", "id": 1})
+        response = httpx.post(f"{model.url}/predict", json={**ORIGINAL, "colour": "blue", "id": 1})
         samples = model.scrape()
 
     assert response.status_code == 200
@@ -88,12 +90,12 @@ def test_undeclared_fields_are_ignored_and_counted(start_model: StartModel) -> N
     assert total(samples, "model_predictions_total") == 1
 
 
-def test_who_is_there(model: Model, wine: Manifest) -> None:
+def test_who_is_there(model: Model, example: Manifest) -> None:
     """`/` names model and version, and every link leads somewhere."""
     answer = httpx.get(model.url).raise_for_status().json()
 
-    assert answer["name"] == "wine-quality"
-    assert answer["version"] == wine.version
+    assert answer["name"] == example.name
+    assert answer["version"] == example.version
     assert {"docs", "predict", "healthz", "readyz"} <= answer["links"].keys()
     for link in answer["links"].values():
         assert httpx.get(f"{model.url}{link}").status_code in {200, 405}
@@ -127,14 +129,14 @@ def test_metrics_are_text_compressed_on_request(model: Model) -> None:
 
 
 def test_every_family_of_the_contract_is_there_from_the_start(
-    start_model: StartModel, wine: Manifest
+    start_model: StartModel, example: Manifest
 ) -> None:
     """Counters at 0, the model's facts at their values, with `model` and `version`."""
     with start_model() as model:
         samples = model.scrape()
 
-    labels = {"model": "wine-quality", "version": wine.version}
-    signals = {each.name for each in wine.reference}
+    labels = {"model": example.name, "version": example.version}
+    signals = {each.name for each in example.reference}
     for name in (
         "model_feature_bin_total",
         "model_feature_zscore_sum_total",
@@ -155,10 +157,10 @@ def test_every_family_of_the_contract_is_there_from_the_start(
     ratios = select(samples, "model_feature_reference_ratio", **labels)
     assert sum(ratios.values()) == pytest.approx(len(signals))
     assert by_label(samples, "model_feature_reference_rows", "feature", **labels) == dict.fromkeys(
-        signals, wine.rows
+        signals, example.rows
     )
     promised = by_label(samples, "model_validation_error", "statistic", **labels)
-    assert promised["mae"] == pytest.approx(wine.validation.mae)
+    assert promised["mae"] == pytest.approx(example.validation.mae)
     (info,) = select(samples, "model_info", **labels)
     assert dict(info)["algorithm"] == "HistGradientBoostingRegressor"
     for status in ("2xx", "4xx", "5xx"):

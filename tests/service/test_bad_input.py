@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.example import Row
 from tests.support.model import Model, Samples, select, total
 from tests.support.wait import eventually
-from wine_quality.data import Row
 
 TEN_MEGABYTES = 10_000_000
 CHUNK = b" " * 65_536
@@ -21,8 +21,8 @@ Faults = Counter[tuple[str, str]]
 
 
 @pytest.fixture(name="good", scope="module")
-def _good(red_inputs: list[Row]) -> Row:
-    return red_inputs[0]
+def _good(held_out_inputs: list[Row]) -> Row:
+    return held_out_inputs[0]
 
 
 def faults(before: Samples, after: Samples) -> Faults:
@@ -64,7 +64,7 @@ def with_token(row: Row, field: str, token: str) -> bytes:
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
-        ('"red"', "type"),
+        ('"blue"', "type"),
         ('"3.5"', "type"),
         ("true", "type"),
         ("[]", "type"),

@@ -14,9 +14,9 @@ from typing import cast
 import pytest
 
 from tests.service.conftest import StartModel
+from tests.support.example import Row
 from tests.support.model import Model, total
 from tests.support.wait import eventually
-from wine_quality.data import Row
 
 AHEAD = 2_000
 CONNECTIONS = 32
@@ -39,16 +39,16 @@ def answer(stream: BufferedReader) -> tuple[int, bytes]:
 
 
 def test_requests_sent_ahead_are_answered_in_order(
-    start_model: StartModel, red_inputs: list[Row]
+    start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
     """Thousands, read only when all are sent; all are answered rightly, and counted once."""
-    inputs = [red_inputs[i % len(red_inputs)] for i in range(AHEAD)]
+    inputs = [held_out_inputs[i % len(held_out_inputs)] for i in range(AHEAD)]
     targets = [TARGETS[i % len(TARGETS)] for i in range(AHEAD)]
     sent = b"".join(request(*each) for each in zip(inputs, targets, strict=True))
     with start_model(MODEL_WORKERS="1") as model, model.connect() as alone:
         stream = alone.makefile("rb")
         expected = []
-        for row in red_inputs:
+        for row in held_out_inputs:
             alone.sendall(request(row))
             expected.append(json.loads(answer(stream)[1])["quality"])
 
@@ -78,11 +78,11 @@ def test_requests_sent_ahead_are_answered_in_order(
 
 @pytest.mark.parametrize("packet", [1, 7, 100])
 def test_requests_may_come_in_any_pieces(
-    start_model: StartModel, red_inputs: list[Row], packet: int
+    start_model: StartModel, held_out_inputs: list[Row], packet: int
 ) -> None:
     """A connection goes on after a row, a refusal, a batch and another route."""
-    good = red_inputs[0]
-    batch = {"instances": red_inputs[:3]}
+    good = held_out_inputs[0]
+    batch = {"instances": held_out_inputs[:3]}
     asked = [
         (request(good), 200),
         (request({}), 422),
@@ -120,7 +120,7 @@ def is_over(connection: socket.socket) -> bool:
 
 
 def test_a_burst_of_connections_is_shared_out(
-    start_model: StartModel, red_inputs: list[Row]
+    start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
     """Of two workers each holds about half; also one that has just taken another's place.
 
@@ -131,7 +131,7 @@ def test_a_burst_of_connections_is_shared_out(
     with start_model() as model, ExitStack() as stack:
         held: list[socket.socket] = []
         for _ in range(DEATHS):
-            held += burst(model, CONNECTIONS - len(held), red_inputs[0], stack)
+            held += burst(model, CONNECTIONS - len(held), held_out_inputs[0], stack)
             oldest = min(model.pids())
             os.kill(oldest, signal.SIGKILL)
             model.wait_for_replacement(oldest)
@@ -143,11 +143,11 @@ def test_a_burst_of_connections_is_shared_out(
 
 
 def test_a_stopped_worker_holds_up_no_connection(
-    start_model: StartModel, red_inputs: list[Row]
+    start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
     """The other one goes ahead of it as far as it must."""
     with start_model() as model, ExitStack() as stack:
         stopped = min(model.pids())
         os.kill(stopped, signal.SIGSTOP)
         stack.callback(os.kill, stopped, signal.SIGCONT)
-        burst(model, CONNECTIONS, red_inputs[0], stack)
+        burst(model, CONNECTIONS, held_out_inputs[0], stack)

@@ -7,17 +7,20 @@ from bench.reference import differences, expected, growth
 from bench.traffic import mixed, send
 from bundle.manifest import Manifest
 from tests.service.conftest import StartModel
+from tests.support.example import Row
 from tests.support.model import select
-from wine_quality.data import Row
 
 REQUESTS = 3_000
 
 
 def test_counts_of_several_workers_are_exact(
-    start_model: StartModel, wine: Manifest, red_inputs: list[Row], white_inputs: list[Row]
+    start_model: StartModel,
+    example: Manifest,
+    held_out_inputs: list[Row],
+    drifted_inputs: list[Row],
 ) -> None:
     """Good rows, batches, bad values, unknown fields: every series, to the last one."""
-    inputs = [*red_inputs, *white_inputs[: len(red_inputs)]]
+    inputs = [*held_out_inputs, *drifted_inputs[: len(held_out_inputs)]]
     with start_model(MODEL_WORKERS="3") as model:
         before = model.scrape()
         answers = send(model.url, [*mixed(REQUESTS, inputs)])
@@ -28,5 +31,5 @@ def test_counts_of_several_workers_are_exact(
     calls = sum(select(samples, "model_inference_seconds_count").values())
     assert statuses == {200, 422}
     assert [each.status for each in refused] == [422] * len(refused)
-    assert not differences(samples, expected(wine, answers))
+    assert not differences(samples, expected(example, answers))
     assert 0 < calls <= REQUESTS - len(refused)

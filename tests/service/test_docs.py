@@ -25,16 +25,16 @@ def body(openapi: Json, path: str) -> Json:
     return schema
 
 
-def test_every_feature_is_documented(openapi: Json, wine: Manifest) -> None:
+def test_every_feature_is_documented(openapi: Json, example: Manifest) -> None:
     """With its unit, its meaning, its range and an example, required; alone and in a batch."""
     one = body(openapi, "/predict")
     many = body(openapi, "/predict/batch")["properties"]["instances"]
 
     assert (many["minItems"], many["maxItems"]) == (1, 1000)
     for schema in (one, many["items"]):
-        assert [feature.name for feature in wine.features] == list(schema["properties"])
+        assert [feature.name for feature in example.features] == list(schema["properties"])
         assert set(schema["required"]) == set(schema["properties"])
-        for feature in wine.features:
+        for feature in example.features:
             shown = schema["properties"][feature.name]
             assert shown["description"] == f"{feature.description} ({feature.unit})"
             assert shown["type"] == "number"
@@ -52,26 +52,26 @@ def test_the_example_works(openapi: Json, model: Model) -> None:
     assert httpx.post(f"{model.url}/predict/batch", json=batch).status_code == 200
 
 
-def test_answers_are_documented(openapi: Json, wine: Manifest) -> None:
+def test_answers_are_documented(openapi: Json, example: Manifest) -> None:
     """The target with its meaning and range; a refusal with its field and reason."""
     responses = openapi["paths"]["/predict"]["post"]["responses"]
     schemas = openapi["components"]["schemas"]
 
     quality = schemas["Prediction"]["properties"]["quality"]
-    assert quality["description"] == wine.target.description
+    assert quality["description"] == example.target.description
     assert (quality["minimum"], quality["maximum"]) == (0, 10)
     assert {"200", "413", "422"} <= responses.keys()
     for reference in re.findall(r"#/components/schemas/(\w+)", str(openapi)):
         assert reference in schemas
 
 
-def test_every_route_is_documented(openapi: Json, wine: Manifest) -> None:
+def test_every_route_is_documented(openapi: Json, example: Manifest) -> None:
     """All but the older name of /healthz; under the model's name and version."""
     assert openapi["paths"].keys() == {
         *("/", "/healthz", "/readyz", "/predict", "/predict/batch", "/feedback"),
     }
-    assert openapi["info"]["title"] == wine.name
-    assert openapi["info"]["version"] == wine.version
+    assert openapi["info"]["title"] == example.name
+    assert openapi["info"]["version"] == example.version
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])

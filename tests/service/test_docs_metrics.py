@@ -64,18 +64,25 @@ def exported(text: str) -> list[Family]:
 
 
 @pytest.fixture(name="model_page", scope="module")
-def _model_page(wine_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def _model_page(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the metrics of a running service that spools."""
     directory = tmp_path_factory.mktemp("model")
-    with running_model(wine_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")) as model:
+    with running_model(
+        example_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")
+    ) as model:
         return httpx.get(model.metrics_url).raise_for_status().text
 
 
 @pytest.fixture(name="locust_page", scope="module")
-def _locust_page(wine_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def _locust_page(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the metrics of a running locust that sends nothing."""
     log = tmp_path_factory.mktemp("locust") / "log"
-    settings = {"host": "http://127.0.0.1:9", "headless": True, "users": 0, "bundle": wine_bundle}
+    settings = {
+        "host": "http://127.0.0.1:9",
+        "headless": True,
+        "users": 0,
+        "bundle": example_bundle,
+    }
     with locust(log, **settings) as client:
 
         def page() -> str:

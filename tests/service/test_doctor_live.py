@@ -11,7 +11,7 @@ from tests.support.prometheus import RULES, Prometheus, running_prometheus
 from tests.support.wait import eventually
 from tools.doctor.__main__ import main
 
-MODEL = {"model": "wine-quality", "version": "0123456789ab"}
+MODEL = {"model": "loans", "version": "0123456789ab"}
 
 
 class StandIn:

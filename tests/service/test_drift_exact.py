@@ -23,9 +23,9 @@ from scipy.stats import chi2
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Manifest, Reference
 from tests.service.conftest import MINUTE_SECONDS
+from tests.support.example import Row
 from tests.support.model import Model, Samples, by_label, total
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
-from wine_quality.data import Row
 
 BATCH = 500
 CRITICAL = 0.999
@@ -164,24 +164,24 @@ def _prometheus(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_drift_is_numpys_and_scipys(
     model: Model,
     prometheus: Prometheus,
-    wine: Manifest,
-    red_inputs: list[Row],
-    white_inputs: list[Row],
+    example: Manifest,
+    held_out_inputs: list[Row],
+    drifted_inputs: list[Row],
 ) -> None:
-    """Red rows: every statistic equal, verdict none for all 12. White rows: drift for ten of 11."""
+    """Held-out rows: all statistics equal, verdict none. Drifted rows: drift for ten features."""
     traffic, untouched = Traffic(model), model.scrape()
     assert total(untouched, "model_predictions_total") == 0
 
-    red = expect(wine, traffic.send(red_inputs))
-    after_red = model.scrape()
-    check_counters(difference(after_red, untouched), red)
-    check_recorded(prometheus, red, f"{len(red_inputs)} held-out red rows")
-    assert {name: each.verdict for name, each in red.items()} == dict.fromkeys(red, 0)
+    usual = expect(example, traffic.send(held_out_inputs))
+    after_usual = model.scrape()
+    check_counters(difference(after_usual, untouched), usual)
+    check_recorded(prometheus, usual, f"{len(held_out_inputs)} held-out rows")
+    assert {name: each.verdict for name, each in usual.items()} == dict.fromkeys(usual, 0)
 
-    white = expect(wine, traffic.send(white_inputs))
-    after_white = model.scrape()
-    check_counters(difference(after_white, after_red), white)
-    everything = expect(wine, traffic.sent())
-    check_recorded(prometheus, everything, f"and then {len(white_inputs)} white rows")
+    shifted = expect(example, traffic.send(drifted_inputs))
+    after_drifted = model.scrape()
+    check_counters(difference(after_drifted, after_usual), shifted)
+    everything = expect(example, traffic.sent())
+    check_recorded(prometheus, everything, f"and then {len(drifted_inputs)} drifted rows")
     drifted = {name for name, each in everything.items() if each.verdict == 1}
     assert len(drifted - {PREDICTION}) >= 10

@@ -45,8 +45,8 @@ def _doors(start_model: StartModel) -> Iterator[tuple[Model, Model]]:
 
 
 @pytest.fixture(name="good", scope="module")
-def _good(wine: Manifest) -> bytes:
-    return json.dumps({each.name: each.example for each in wine.features}).encode()
+def _good(example: Manifest) -> bytes:
+    return json.dumps({each.name: each.example for each in example.features}).encode()
 
 
 def request(body: bytes, *headers: str, version: str = "1.1", length: int | None = None) -> bytes:

@@ -13,10 +13,10 @@ from bundle.manifest import Manifest
 from serving.prediction_id import Signer
 from tests.service.conftest import MINUTE_SECONDS, StartModel
 from tests.support.accuracy import accuracy
+from tests.support.example import TARGET, Row
 from tests.support.model import Model, by_label, select, total
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
 from tests.support.wait import eventually
-from wine_quality.data import TARGET, Row
 
 KEY, NEXT_KEY, FOREIGN_KEY = "first-key-" * 4, "next-key-" * 4, "foreign-key-" * 4
 WORKERS = 3
@@ -150,7 +150,7 @@ def test_1000_labels_are_taken_and_1001_are_not(model: Model, held_out: list[Row
 
 
 def test_another_instance_and_a_later_start_take_the_labels(
-    model: Model, start_model: StartModel, held_out: list[Row], wine: Manifest
+    model: Model, start_model: StartModel, held_out: list[Row], example: Manifest
 ) -> None:
     """With the key, even behind a newer one; ids of the newer one are unknown to the first."""
     labels, errors = predict(model, held_out[:20])
@@ -162,7 +162,7 @@ def test_another_instance_and_a_later_start_take_the_labels(
         assert reasons(send(restarted, labels + newer)) == [None] * 23
 
     assert reasons(send(model, newer)) == ["unknown"] * 3
-    assert total(samples, "model_feedback_total", version=wine.version) == 20
+    assert total(samples, "model_feedback_total", version=example.version) == 20
     absolute = total(samples, "model_feedback_absolute_error_sum_total")
     assert absolute == pytest.approx(np.abs(errors).sum(), rel=1e-9)
 
@@ -210,10 +210,10 @@ def test_neither_keys_nor_ids_are_told(model: Model, held_out: list[Row]) -> Non
 
 
 def test_prometheus_records_what_numpy_says(
-    start_model: StartModel, held_out: list[Row], wine: Manifest, tmp_path: Path
+    start_model: StartModel, held_out: list[Row], example: Manifest, tmp_path: Path
 ) -> None:
     """By version, through scrape and rules: also of one that runs no more, from its first label."""
-    old = Signer([KEY.encode()], wine.name, "gone")
+    old = Signer([KEY.encode()], example.name, "gone")
     now = time.time()
     old_errors = np.random.default_rng(2).normal(0.5, 1, 40).clip(-3, 3)
     old_labels: list[Label] = [
@@ -234,11 +234,11 @@ def test_prometheus_records_what_numpy_says(
         for part in chunks([*labels, *old_labels], 40):
             send(model, part).raise_for_status()
 
-        _verify(prometheus, wine.version, errors)
+        _verify(prometheus, example.version, errors)
         _verify(prometheus, "gone", old_errors)
-        _verify_against_the_promise(prometheus, wine, errors)
+        _verify_against_the_promise(prometheus, example, errors)
         predicted = errors + np.array([row[TARGET] for row in held_out])
-        _verify_against_the_expected(prometheus, wine, predicted, errors)
+        _verify_against_the_expected(prometheus, example, predicted, errors)
 
 
 def _verify(prometheus: Prometheus, version: str, errors: Floats) -> None:
@@ -247,27 +247,27 @@ def _verify(prometheus: Prometheus, version: str, errors: Floats) -> None:
         _verify_series(prometheus, f"model:{name}:1h", version, expected)
 
 
-def _verify_against_the_promise(prometheus: Prometheus, wine: Manifest, errors: Floats) -> None:
-    promised = wine.validation
-    spread = np.sqrt((promised.cv_rmse**2 - promised.cv_mae**2) / wine.rows)
+def _verify_against_the_promise(prometheus: Prometheus, example: Manifest, errors: Floats) -> None:
+    promised = example.validation
+    spread = np.sqrt((promised.cv_rmse**2 - promised.cv_mae**2) / example.rows)
     near_end = np.abs(errors).mean() - np.hypot(accuracy(errors)["mae_ci95"], 1.96 * spread)
     excess = near_end / promised.cv_mae - 1
 
-    _verify_series(prometheus, "model:mae_excess:1h", wine.version, excess)
+    _verify_series(prometheus, "model:mae_excess:1h", example.version, excess)
     # Of the other version nothing is promised.
-    assert prometheus.by_label("model:mae_excess:1h", "version").keys() == {wine.version}
+    assert prometheus.by_label("model:mae_excess:1h", "version").keys() == {example.version}
 
 
 def _verify_against_the_expected(
-    prometheus: Prometheus, wine: Manifest, predicted: Floats, errors: Floats
+    prometheus: Prometheus, example: Manifest, predicted: Floats, errors: Floats
 ) -> None:
-    reference = wine.reference[-1]
+    reference = example.reference[-1]
     bins = np.searchsorted(reference.edges, predicted, side="right")
     expected = np.mean([reference.bins[bin_].absolute_error or np.nan for bin_ in bins])
 
-    _verify_series(prometheus, "model:expected_mae:1h", wine.version, expected)
+    _verify_series(prometheus, "model:expected_mae:1h", example.version, expected)
     coverage = len(errors) / len(predicted)
-    _verify_series(prometheus, "model:feedback_coverage:1h", wine.version, coverage)
+    _verify_series(prometheus, "model:feedback_coverage:1h", example.version, coverage)
 
 
 def _verify_series(

@@ -10,16 +10,30 @@ import pytest
 from tests.support.locust import Locust, StrictService, locust, strict_service
 from tests.support.machine import free_port
 from tests.support.wait import eventually
+from traffic.manifest import Manifest, read_manifest
+from traffic.rows import Populations, load_populations
 from traffic.scenarios import SCENARIOS, requests_of
 
 LIMIT = 200
 HEADLESS = {"headless": True, "only_summary": True, "spawn_rate": 100}
+# Any file with other columns.
+ROWS_OF_ANOTHER_MODEL = Path(__file__)
 STEADY = {"predict", "health", "bad_value"}
 
 
+@pytest.fixture(name="manifest")
+def _manifest(example_bundle: Path) -> Manifest:
+    return read_manifest(example_bundle)
+
+
+@pytest.fixture(name="populations")
+def _populations(manifest: Manifest) -> Populations:
+    return load_populations("held_out", manifest)
+
+
 @pytest.fixture(name="service")
-def _service() -> Iterator[StrictService]:
-    with strict_service(LIMIT) as service:
+def _service(manifest: Manifest) -> Iterator[StrictService]:
+    with strict_service(manifest, LIMIT) as service:
         yield service
 
 
@@ -42,24 +56,24 @@ def _value(client: Locust, metric: str, **labels: str) -> float:
 
 
 def test_headless_counts_equal_what_the_service_answered(
-    service: StrictService, tmp_path: Path
+    service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
     """The exporter of one headless process counts every answered request, by name, exactly."""
     settings = {**HEADLESS, "host": service.url, "users": 4, "requests_per_second_per_user": 0}
-    with locust(tmp_path / "log", **settings) as client:
+    with locust(tmp_path / "log", example_bundle, **settings) as client:
         _assert_equal_counts(client, service)
 
         assert _value(client, "locust_users") == 4
         assert _value(client, "locust_workers") == 1
         assert _value(client, "locust_state", state="running") == 1
-        traffic = {"scenario": "steady", "rows": "red", "seed": "0"}
+        traffic = {"scenario": "steady", "rows": "held_out", "seed": "0"}
         assert _value(client, "locust_traffic_info", **traffic) == 1
 
     assert "Warning" not in client.log.read_text()
 
 
 def test_distributed_counts_equal_what_the_service_answered(
-    service: StrictService, tmp_path: Path
+    service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
     """A master and two workers, by environment alone: the master's exporter counts for all.
 
@@ -72,11 +86,13 @@ def test_distributed_counts_equal_what_the_service_answered(
     with ExitStack() as stack:
         start = stack.enter_context
         workers = [
-            start(locust(tmp_path / name, master_node_port=port, **worker)) for name in ("a", "b")
+            start(locust(tmp_path / name, example_bundle, master_node_port=port, **worker))
+            for name in ("a", "b")
         ]
         client = start(
             locust(
                 tmp_path / "master",
+                example_bundle,
                 master_bind_host="127.0.0.1",
                 master_bind_port=port,
                 **master,
@@ -92,7 +108,7 @@ def test_distributed_counts_equal_what_the_service_answered(
 
 
 def test_ui_starts_by_itself_and_a_reset_is_a_counter_reset(
-    service: StrictService, tmp_path: Path
+    service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
     """With the UI the traffic starts as well; after its "Reset" every series is there, at 0."""
     port = free_port()
@@ -104,7 +120,7 @@ def test_ui_starts_by_itself_and_a_reset_is_a_counter_reset(
         "web_port": port,
         "requests_per_second_per_user": 0,
     }
-    with locust(tmp_path / "log", **settings) as client:
+    with locust(tmp_path / "log", example_bundle, **settings) as client:
         _assert_equal_counts(client, service)
 
         assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
@@ -112,36 +128,116 @@ def test_ui_starts_by_itself_and_a_reset_is_a_counter_reset(
         assert dict.fromkeys(STEADY, 0) == client.wait_for_requests(0)
 
 
-def test_every_kind_of_malformed_request_is_refused_as_expected(tmp_path: Path) -> None:
+def _drifts(service: StrictService, populations: Populations) -> bool | None:
+    """Tell whether the last row asked about is a drifted one; None where it is in neither file."""
+    asked = service.last_row
+    if asked in [row.features for row in populations.drifted]:
+        return True
+    return False if asked in [row.features for row in populations.usual] else None
+
+
+def test_drift_is_switched_while_the_traffic_runs(
+    manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
+) -> None:
+    """POST /drift switches the rows and what the exporter shows, both ways, without a restart."""
+    port = free_port()
+    web = {"autostart": True, "web_host": "127.0.0.1", "web_port": port}
+    url = f"http://127.0.0.1:{port}/drift"
+    with (
+        strict_service(manifest) as service,
+        locust(tmp_path / "log", example_bundle, host=service.url, users=1, **web) as client,
+    ):
+        eventually(lambda: _drifts(service, populations) is False, "a held-out row")
+        for mode, rows, drifts in (("drifted", "drifted", True), ("off", "held_out", False)):
+            answer = httpx.post(url, json={"mode": mode}).raise_for_status().json()
+
+            assert (answer["mode"], answer["drifted_ratio"]) == (mode, float(drifts))
+            eventually(
+                lambda drifts=drifts: _drifts(service, populations) is drifts,  # type: ignore[misc]
+                f"a row after {mode}",
+            )
+            labels = {"scenario": "steady", "rows": rows, "seed": "0"}
+            assert _value(client, "locust_traffic_info", **labels) == 1
+            assert _value(client, "locust_drifted_ratio") == float(drifts)
+        assert httpx.post(url, json={"mode": "on"}).status_code == 422
+        assert client.process.poll() is None
+
+
+def test_drift_is_switched_in_every_worker(
+    manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
+) -> None:
+    """The master forwards a switch; a worker that connects after it drifts as well."""
+    port, web_port = free_port(), free_port()
+    with ExitStack() as stack:
+        start = stack.enter_context
+        service = start(strict_service(manifest))
+        worker = {"host": service.url, "mode_worker": True, "master_node_host": "127.0.0.1"}
+        master = {
+            "host": service.url,
+            "mode_master": True,
+            "expect_workers": 1,
+            "users": 2,
+            "master_bind_host": "127.0.0.1",
+            "master_bind_port": port,
+            "autostart": True,
+            "web_host": "127.0.0.1",
+            "web_port": web_port,
+        }
+        client = start(locust(tmp_path / "master", example_bundle, **master))
+        first = start(locust(tmp_path / "a", example_bundle, master_node_port=port, **worker))
+        eventually(lambda: _drifts(service, populations) is False, "a held-out row", timeout=60)
+
+        url = f"http://127.0.0.1:{web_port}/drift"
+        httpx.post(url, json={"mode": "drifted"}).raise_for_status()
+        eventually(lambda: _drifts(service, populations) is True, "a drifted row", timeout=30)
+
+        start(locust(tmp_path / "b", example_bundle, master_node_port=port, **worker))
+        eventually(lambda: _value(client, "locust_workers") == 2, "two workers", timeout=60)
+        first.process.terminate()
+        eventually(lambda: _value(client, "locust_workers") == 1, "one worker", timeout=60)
+        service.last_row = {}
+        eventually(lambda: _drifts(service, populations) is True, "the late one's row", timeout=60)
+
+
+def test_every_kind_of_malformed_request_is_rejected_as_expected(
+    manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
+) -> None:
     """One user's first round holds every malformed request by its weight, and none surprises."""
-    mix = SCENARIOS["malformed"]
-    with strict_service(sum(mix.values())) as service:
+    mix = SCENARIOS["malformed"](manifest)
+    with strict_service(manifest, sum(mix.values())) as service:
         settings = {"host": service.url, "users": 1, "requests_per_second_per_user": 0}
-        with locust(tmp_path / "log", scenario="malformed", **settings, **HEADLESS) as client:
+        with locust(
+            tmp_path / "log", example_bundle, scenario="malformed", **settings, **HEADLESS
+        ) as client:
             requests = client.wait_for_requests(sum(mix.values()))
 
-            names = [name for _, name in requests_of(mix, {"quality": 5.0, "ph": 3.0})]
+            names = [name for _, name in requests_of(mix, populations.usual[0])]
             assert dict(zip(names, mix.values(), strict=True)) == requests
             assert dict.fromkeys(names, 0) == client.by_name("locust_failures_total")
 
 
-def test_true_values_come_back(tmp_path: Path) -> None:
-    """Labels name predictions that the service gave, and hold the true score plus the shift."""
-    with strict_service() as service:
+def test_true_values_come_back(
+    manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
+) -> None:
+    """Labels name predictions that the service gave, and hold the true value plus the shift."""
+    with strict_service(manifest) as service:
         settings = {**HEADLESS, "host": service.url, "users": 1}
         labels = {"label_share": 1, "label_delay_seconds": 0, "label_shift": 0.25}
-        with locust(tmp_path / "log", **settings, **labels):
+        with locust(tmp_path / "log", example_bundle, **settings, **labels):
             label = eventually(lambda: service.labels, "a label")[0]
 
     assert label["prediction_id"] in service.predictions
-    assert label["actual"] in {score + 0.25 for score in range(3, 9)}
+    actual = {row.actual for row in populations.usual}
+    assert label["actual"] in {value + 0.25 for value in actual if value is not None}
 
 
-def test_unexpected_answers_fail_a_load_test(tmp_path: Path) -> None:
+def test_unexpected_answers_fail_a_load_test(
+    manifest: Manifest, example_bundle: Path, tmp_path: Path
+) -> None:
     """Failures are counted by reason, and the load test exits with 1."""
-    with strict_service(broken=True) as service:
+    with strict_service(manifest, broken=True) as service:
         settings = {**HEADLESS, "host": service.url, "users": 1}
-        with locust(tmp_path / "log", run_time="3s", **settings) as client:
+        with locust(tmp_path / "log", example_bundle, run_time="3s", **settings) as client:
             failed = eventually(
                 lambda: _value(
                     client,
@@ -158,11 +254,13 @@ def test_unexpected_answers_fail_a_load_test(tmp_path: Path) -> None:
     assert "unexpected_status: 500 instead of 200" in client.log.read_text()
 
 
-def test_load_test_without_failures_exits_with_0(tmp_path: Path) -> None:
+def test_load_test_without_failures_exits_with_0(
+    manifest: Manifest, example_bundle: Path, tmp_path: Path
+) -> None:
     """A load test ends by itself after its run time."""
-    with strict_service() as service:
+    with strict_service(manifest) as service:
         settings = {**HEADLESS, "host": service.url, "users": 2, "stop_timeout": 5}
-        with locust(tmp_path / "log", run_time="1s", **settings) as client:
+        with locust(tmp_path / "log", example_bundle, run_time="1s", **settings) as client:
             assert client.process.wait(timeout=30) == 0
     assert service.answered.total() > 0
 
@@ -170,23 +268,30 @@ def test_load_test_without_failures_exits_with_0(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"rows": "blue"}, "LOCUST_ROWS: 'blue' is none of red, white, gradual"),
+        ({"rows": "blue"}, "LOCUST_ROWS: 'blue' is none of held_out, drifted, gradual, and"),
+        ({"rows": ROWS_OF_ANOTHER_MODEL}, f"LOCUST_ROWS: {ROWS_OF_ANOTHER_MODEL} has no column "),
+        ({"bundle": "/nowhere"}, "no bundle at /nowhere: bundle.json: No such file or directory"),
         ({"host": ""}, "LOCUST_HOST: '' is not a URL such as http://127.0.0.1:8000"),
         ({"host": "model:8000"}, "LOCUST_HOST: 'model:8000' is not a URL"),
     ],
 )
-def test_bad_setting_is_one_line(settings: dict[str, object], line: str, tmp_path: Path) -> None:
+def test_bad_setting_is_one_line(
+    settings: dict[str, object], line: str, example_bundle: Path, tmp_path: Path
+) -> None:
     """A bad setting ends locust with 1, and the last line names it."""
     given = {**HEADLESS, "host": "http://127.0.0.1:1", **settings}
-    with locust(tmp_path / "log", **given) as client:
+    bundle = Path(str(given.pop("bundle", example_bundle)))
+    with locust(tmp_path / "log", bundle, **given) as client:
         assert client.process.wait(timeout=30) == 1
     _assert_last_line(client, line)
 
 
-def test_exporter_port_in_use_is_one_line(service: StrictService, tmp_path: Path) -> None:
+def test_exporter_port_in_use_is_one_line(
+    service: StrictService, example_bundle: Path, tmp_path: Path
+) -> None:
     """A taken exporter port ends locust with 1, and the last line names it."""
     settings = {**HEADLESS, "host": service.url, "metrics_port": service.server_port}
-    with locust(tmp_path / "log", **settings) as client:
+    with locust(tmp_path / "log", example_bundle, **settings) as client:
         assert client.process.wait(timeout=30) == 1
     _assert_last_line(
         client,

@@ -13,8 +13,8 @@ import pytest
 
 from serving.metrics.slots import entries
 from tests.service.conftest import StartModel
+from tests.support.example import Row
 from tests.support.model import Model, Samples, select, total
-from wine_quality.data import Row
 
 WORKERS = 4
 REQUESTS = 400
@@ -99,7 +99,7 @@ def workers_that_counted(model: Model) -> int:
     return counted
 
 
-def test_counts_are_exact_through_deaths(model: Model, red_inputs: list[Row]) -> None:
+def test_counts_are_exact_through_deaths(model: Model, held_out_inputs: list[Row]) -> None:
     """N requests over four workers are N on one scrape; also after kills, clean and not."""
     sent = 0
     assert counts(model.scrape()) == expected(0)
@@ -108,7 +108,7 @@ def test_counts_are_exact_through_deaths(model: Model, red_inputs: list[Row]) ->
             victim = kill(model, number)
             assert counts(model.scrape()) == expected(sent)
             assert not own_files(model, victim)
-        send(model, red_inputs[0], REQUESTS)
+        send(model, held_out_inputs[0], REQUESTS)
         sent += REQUESTS
 
         assert counts(model.scrape()) == expected(sent)
@@ -139,22 +139,22 @@ def test_nothing_is_in_progress_when_nobody_asks(model: Model) -> None:
 
 
 def test_a_worker_alone_is_replaced_by_one_that_counts(
-    start_model: StartModel, red_inputs: list[Row]
+    start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
     """With one worker, its death leaves none for a moment; nothing is lost but that moment."""
     with start_model(MODEL_WORKERS="1") as model:
-        send(model, red_inputs[0], 50)
+        send(model, held_out_inputs[0], 50)
         kill(model, signal.SIGKILL)
-        send(model, red_inputs[0], 50)
+        send(model, held_out_inputs[0], 50)
 
         samples = model.scrape()
     assert total(samples, "model_predictions_total") == 90
 
 
-def test_feedback_survives_its_worker(start_model: StartModel, red_inputs: list[Row]) -> None:
+def test_feedback_survives_its_worker(start_model: StartModel, held_out_inputs: list[Row]) -> None:
     """A label counted by a worker that has died since is still counted."""
     with start_model(MODEL_WORKERS="1") as model:
-        answer = httpx.post(f"{model.url}/predict", json=red_inputs[0]).json()
+        answer = httpx.post(f"{model.url}/predict", json=held_out_inputs[0]).json()
         label = {"prediction_id": answer["prediction_id"], "actual": 5}
         httpx.post(f"{model.url}/feedback", json=label).raise_for_status()
         kill(model, signal.SIGKILL)
@@ -163,12 +163,12 @@ def test_feedback_survives_its_worker(start_model: StartModel, red_inputs: list[
 
 
 def test_a_restart_starts_at_zero(
-    start_model: StartModel, red_inputs: list[Row], tmp_path_factory: pytest.TempPathFactory
+    start_model: StartModel, held_out_inputs: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The old files are wiped, or a new worker with an old pid would go on counting."""
     directory = str(tmp_path_factory.mktemp("metrics"))
     with start_model(PROMETHEUS_MULTIPROC_DIR=directory) as model:
-        send(model, red_inputs[0], 50)
+        send(model, held_out_inputs[0], 50)
         kill(model, signal.SIGKILL)
         assert total(model.scrape(), "model_predictions_total") == 45
         assert list(islice(model.metrics_dir.glob("*_archive.db"), 1))
@@ -177,14 +177,14 @@ def test_a_restart_starts_at_zero(
         assert counts(model.scrape()) == expected(0)
 
 
-def test_batches_count_their_rows(model: Model, red_inputs: list[Row]) -> None:
+def test_batches_count_their_rows(model: Model, held_out_inputs: list[Row]) -> None:
     """A row is a row, whichever way it came."""
     before = total(model.scrape(), "model_predictions_total")
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        body = json.dumps({"instances": red_inputs})
+        body = json.dumps({"instances": held_out_inputs})
         url = f"{model.url}/predict/batch"
         for response in pool.map(lambda _: httpx.post(url, content=body, timeout=30), range(20)):
             response.raise_for_status()
 
     after = total(model.scrape(), "model_predictions_total")
-    assert after - before == 20 * len(red_inputs)
+    assert after - before == 20 * len(held_out_inputs)

@@ -190,7 +190,7 @@ def test_the_model_and_its_baseline_are_created(tmp_path: Path, fiddler: Fiddler
         "prediction_id": ("str", None, None),
         "predicted_at": ("timestamp", None, None),
     }
-    assert (model["name"], model["version"], model["task"]) == ("wine-quality", "abc", "regression")
+    assert (model["name"], model["version"], model["task"]) == ("loans", "abc", "regression")
     assert (model["spec"]["inputs"], model["spec"]["outputs"], model["spec"]["targets"]) == (
         ["ph", "shelf"],
         ["predicted_quality"],
@@ -207,12 +207,12 @@ def test_nothing_is_sent_to_a_model_with_another_schema(tmp_path: Path, fiddler:
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=5).wait() == 0
-    project = fiddler.store.create("projects", {"name": "wine-quality"})
+    project = fiddler.store.create("projects", {"name": "loans"})
     schema = {"columns": [{"name": "ph", "data_type": "float"}], "schema_version": 1}
     fiddler.store.create(
         "models",
         {
-            "name": "wine-quality",
+            "name": "loans",
             "version": "abc",
             "project_id": project["id"],
             "schema": schema,

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.example import Row
 from tests.support.model import running_model, total
 from tests.support.publisher import publishing, require_client
 from tools.fiddler_stand_in import running_fiddler
-from wine_quality.data import Row
 
 CLIENTS = 4
 KEY = "k" * 32
 
 
-def test_every_answer_is_an_event(wine_bundle: Path, tmp_path: Path, red_inputs: list[Row]) -> None:
+def test_every_answer_is_an_event(
+    example_bundle: Path, tmp_path: Path, held_out_inputs: list[Row]
+) -> None:
     """Every answered prediction and label reaches Fiddler, although a worker is killed."""
     require_client()
     spool = tmp_path / "spool"
@@ -25,7 +27,7 @@ def test_every_answer_is_an_event(wine_bundle: Path, tmp_path: Path, red_inputs:
 
     def send_requests(client: int) -> None:
         with httpx.Client(base_url=model.url) as http:
-            for index, row in enumerate(red_inputs[client::CLIENTS]):
+            for index, row in enumerate(held_out_inputs[client::CLIENTS]):
                 try:
                     answer = http.post("/predict", json=row).json()
                     predictions[answer["prediction_id"]] = answer["quality"]
@@ -38,7 +40,7 @@ def test_every_answer_is_an_event(wine_bundle: Path, tmp_path: Path, red_inputs:
 
     settings = {"MODEL_SPOOL_DIR": str(spool), "MODEL_PREDICTION_KEYS": KEY}
     with running_fiddler() as fiddler:
-        with running_model(wine_bundle, tmp_path, **settings) as model:
+        with running_model(example_bundle, tmp_path, **settings) as model:
             with ThreadPoolExecutor(CLIENTS) as pool:
                 clients = [pool.submit(send_requests, client) for client in range(CLIENTS)]
                 for worker in sorted(model.wait_until_ready())[:1]:

@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from tests.service.conftest import StartModel
+from tests.support.example import Row
 from tests.support.machine import free_port
 from tests.support.model import Model, start_model, total
 from tests.support.processes import alive, running
 from tests.support.wait import eventually
-from wine_quality.data import Row
 
 CLIENTS = 8
 RELOADS = 4
@@ -60,12 +60,12 @@ def refuses(model: Model) -> bool:
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
 def test_a_request_in_flight_gets_its_answer(
-    wine_bundle: Path, tmp_path: Path, red_inputs: list[Row], path: str
+    example_bundle: Path, tmp_path: Path, held_out_inputs: list[Row], path: str
 ) -> None:
     """Half a body is there when SIGTERM arrives: the rest may follow, and 200 is the answer."""
-    row = red_inputs[0]
+    row = held_out_inputs[0]
     body = json.dumps(row if path == "/predict" else {"instances": [row]}).encode()
-    model = start_model(wine_bundle, tmp_path)
+    model = start_model(example_bundle, tmp_path)
     with running(model.program):
         model.wait_until_ready()
         with model.connect() as connection:
@@ -80,9 +80,11 @@ def test_a_request_in_flight_gets_its_answer(
         assert model.program.wait() == 0
 
 
-def test_a_worker_told_to_stop_finishes_too(start_model: StartModel, red_inputs: list[Row]) -> None:
+def test_a_worker_told_to_stop_finishes_too(
+    start_model: StartModel, held_out_inputs: list[Row]
+) -> None:
     """SIGTERM to a worker alone: its request is answered, and counted for good."""
-    body = json.dumps(red_inputs[0]).encode()
+    body = json.dumps(held_out_inputs[0]).encode()
     with start_model(MODEL_WORKERS="1") as model:
         (worker,) = model.pids()
         with model.connect() as connection:
@@ -100,9 +102,9 @@ def test_a_worker_told_to_stop_finishes_too(start_model: StartModel, red_inputs:
         assert total(model.scrape(), "http_requests_inprogress") == 0
 
 
-def test_a_reload_loses_no_request(start_model: StartModel, red_inputs: list[Row]) -> None:
+def test_a_reload_loses_no_request(start_model: StartModel, held_out_inputs: list[Row]) -> None:
     """Clients keep their connections and send without a pause, while all workers are replaced."""
-    body = json.dumps(red_inputs[0])
+    body = json.dumps(held_out_inputs[0])
     with start_model() as model, asking(model, body) as answered:
         for _ in range(RELOADS):
             before, count = model.pids(), len(answered)
@@ -153,10 +155,10 @@ def asking(model: Model, body: str) -> Iterator[list[object]]:
 
 
 def test_a_client_that_never_finishes_does_not_hold_up_a_stop(
-    wine_bundle: Path, tmp_path: Path
+    example_bundle: Path, tmp_path: Path
 ) -> None:
     """After the graceful timeout the workers are ended, and no process remains."""
-    model = start_model(wine_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="1")
+    model = start_model(example_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="1")
     with running(model.program):
         model.wait_until_ready()
         with model.connect() as connection:
@@ -168,9 +170,9 @@ def test_a_client_that_never_finishes_does_not_hold_up_a_stop(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_is_clean(wine_bundle: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stop_is_clean(example_bundle: Path, tmp_path: Path, number: signal.Signals) -> None:
     """Exit code 0, no traceback, no process, both ports free; an idle connection is no delay."""
-    model = start_model(wine_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="600")
+    model = start_model(example_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="600")
     with running(model.program), httpx.Client(base_url=model.url) as idle:
         pids = model.wait_until_ready()
         idle.get("/healthz").raise_for_status()
@@ -185,10 +187,10 @@ def test_a_stop_is_clean(wine_bundle: Path, tmp_path: Path, number: signal.Signa
             probe.bind(("127.0.0.1", urlsplit(url).port))
 
 
-def test_workers_of_a_killed_master_go_too(wine_bundle: Path, tmp_path: Path) -> None:
+def test_workers_of_a_killed_master_go_too(example_bundle: Path, tmp_path: Path) -> None:
     """SIGKILL to the master: the workers notice, and the ports are free for the next start."""
     ports = {"MODEL_PORT": str(free_port()), "MODEL_METRICS_PORT": str(free_port())}
-    model = start_model(wine_bundle, tmp_path, **ports)
+    model = start_model(example_bundle, tmp_path, **ports)
     try:
         pids = model.wait_until_ready()
         model.program.signal(signal.SIGKILL)
@@ -196,6 +198,6 @@ def test_workers_of_a_killed_master_go_too(wine_bundle: Path, tmp_path: Path) ->
     finally:
         model.program.kill()
 
-    again = start_model(wine_bundle, tmp_path, **ports)
+    again = start_model(example_bundle, tmp_path, **ports)
     with running(again.program):
         again.wait_until_ready()

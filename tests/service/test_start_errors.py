@@ -28,10 +28,10 @@ def _taken() -> Iterator[str]:
 
 
 @pytest.fixture(name="settings")
-def _settings(wine_bundle: Path, tmp_path: Path) -> dict[str, str]:
+def _settings(example_bundle: Path, tmp_path: Path) -> dict[str, str]:
     """Return settings that a service would start with."""
     return {
-        "MODEL_BUNDLE": str(wine_bundle),
+        "MODEL_BUNDLE": str(example_bundle),
         "MODEL_PORT": str(free_port()),
         "MODEL_METRICS_PORT": str(free_port()),
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
@@ -39,9 +39,9 @@ def _settings(wine_bundle: Path, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(name="bundle")
-def _bundle(wine_bundle: Path, tmp_path: Path) -> Path:
+def _bundle(example_bundle: Path, tmp_path: Path) -> Path:
     """Return a copy of the bundle, to be spoiled."""
-    return Path(shutil.copytree(wine_bundle, tmp_path / "bundle"))
+    return Path(shutil.copytree(example_bundle, tmp_path / "bundle"))
 
 
 def failure(settings: dict[str, str]) -> str:

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import httpx
 import pytest
 
+from bundle.manifest import Manifest
 from tests.support.docker import Stack, assert_locked_up, bridge_address, composed
+from tests.support.example import TARGET, Row, held_out_rows, without_target
 from tests.support.model import Samples, parse, total
 from tests.support.wait import eventually
 from tools.fiddler_stand_in import (
@@ -21,7 +24,6 @@ from tools.fiddler_stand_in import (
     no_fault,
     running_fiddler,
 )
-from wine_quality.data import TARGET, Row, rows, split
 
 SERVICES = ("locust", "model", "publisher", "prometheus")
 KEY = "k" * 32  # a new model takes the labels of the old one's predictions
@@ -55,11 +57,9 @@ def stack(fiddler: Fiddler) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def wines() -> list[Row]:
+def inputs(example_bundle: Path) -> list[Row]:
     """Return rows to predict."""
-    return [
-        {name: value for name, value in row.items() if name != TARGET} for row in rows("red")[:300]
-    ]
+    return [without_target(row) for row in held_out_rows(example_bundle)[:300]]
 
 
 def scrape(stack: Stack, port: str) -> Samples:
@@ -90,10 +90,10 @@ def arrived(fiddler: Fiddler, column: str) -> Values:
         return {key: event[column] for key, event in events.items() if column in event}
 
 
-def predict(stack: Stack, wines: list[Row]) -> Values:
+def predict(stack: Stack, inputs: list[Row]) -> Values:
     """Return what was answered."""
     with httpx.Client(base_url=stack.url("MODEL_PORT")) as client:
-        answers = [client.post("/predict", json=row).raise_for_status().json() for row in wines]
+        answers = [client.post("/predict", json=row).raise_for_status().json() for row in inputs]
     return {answer["prediction_id"]: answer[TARGET] for answer in answers}
 
 
@@ -166,15 +166,17 @@ def test_prometheus_scrapes_the_publisher(stack: Stack) -> None:
     eventually(lambda: holds(publishes), publishes)
 
 
-def test_the_models_training_rows_are_there(stack: Stack, fiddler: Fiddler) -> None:
+def test_the_models_training_rows_are_there(
+    stack: Stack, fiddler: Fiddler, example: Manifest
+) -> None:
     """Fiddler knows the model that answers, with its training rows as baseline."""
     version = httpx.get(stack.url("MODEL_PORT", "/")).raise_for_status().json()["version"]
     eventually(lambda: dict(fiddler.store.datasets), "a baseline is there", PATIENCE)
 
     (model,) = fiddler.store.models.values()
     baseline = fiddler.store.datasets[model["id"]]["training"].decode().splitlines()
-    assert (model["name"], model["version"]) == ("wine-quality", version)
-    assert len(baseline) == 1 + len(split(rows("red"))[0])
+    assert (model["name"], model["version"]) == (example.name, version)
+    assert len(baseline) == 1 + example.rows
 
 
 def test_all_that_locust_does_arrives_once(stack: Stack, fiddler: Fiddler) -> None:
@@ -194,14 +196,14 @@ def test_all_that_locust_does_arrives_once(stack: Stack, fiddler: Fiddler) -> No
 
 @pytest.mark.parametrize("what", ["stall", "stall_after"])
 def test_killed_publisher_loses_nothing(
-    stack: Stack, fiddler: Fiddler, wines: list[Row], what: Literal["stall", "stall_after"]
+    stack: Stack, fiddler: Fiddler, inputs: list[Row], what: Literal["stall", "stall_after"]
 ) -> None:
     """Killed in mid-request, before Fiddler has the events or after: they arrive all the same."""
     duplicates = counted(fiddler)["duplicates"]
     fiddler.stalled.clear()
     fiddler.released.clear()
     fiddler.fault = first_post(Fault(what))
-    predictions = predict(stack, wines)
+    predictions = predict(stack, inputs)
     eventually(fiddler.stalled.is_set, "a request hangs")
 
     stack.compose("kill", "publisher")
@@ -218,13 +220,13 @@ def test_killed_publisher_loses_nothing(
 
 
 def test_spool_outlives_the_models_container(
-    stack: Stack, fiddler: Fiddler, wines: list[Row]
+    stack: Stack, fiddler: Fiddler, inputs: list[Row]
 ) -> None:
     """While Fiddler is down the model is killed and made anew; the next one's labels go along."""
     before = stack.containers()["model"]["Id"]
     fiddler.fault = lambda _, __: Fault("answer", 503)
     try:
-        predictions = predict(stack, wines)
+        predictions = predict(stack, inputs)
         stack.compose("kill", "model")
         stack.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", "model")
         labels = tell(stack, predictions)
@@ -240,12 +242,12 @@ def test_spool_outlives_the_models_container(
 
 
 def test_model_does_not_wait_for_the_publisher(
-    stack: Stack, fiddler: Fiddler, wines: list[Row]
+    stack: Stack, fiddler: Fiddler, inputs: list[Row]
 ) -> None:
     """It ends with 0 when it is stopped; what is answered without it arrives when it is back."""
     stack.compose("stop", "publisher")
     state = stack.containers()["publisher"]["State"]
-    predictions = predict(stack, wines[:100])
+    predictions = predict(stack, inputs[:100])
     stack.compose("up", "--detach", "--wait", "--no-deps", "publisher")
 
     assert state["ExitCode"] == 0

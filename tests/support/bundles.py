@@ -1,4 +1,4 @@
-"""Models made up for a test: a manifest from a table of numbers, and a bundle without wine."""
+"""Models made up for a test: a manifest from a table of numbers, and a bundle without loans."""
 
 import json
 from collections.abc import Sequence

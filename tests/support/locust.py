@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,10 +22,26 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.machine import free_port
 from tests.support.wait import eventually
 from tools import ROOT
-from wine_quality.data import TARGET, rows
+from traffic.client import Plan
+from traffic.drift import Drift, mode_of
+from traffic.manifest import Feature, Manifest
+from traffic.rows import Populations, Row
+from traffic.scenarios import SCENARIOS
+from traffic.settings import Settings
 
-FEATURES = set(rows("red")[0]) - {TARGET}
-MAXIMA = {"ph": 14.0, "alcohol_pct_vol": 100.0}
+# A model made up for the tests: every kind of feature, bounded on no, one and both sides.
+MANIFEST = Manifest(
+    path=Path("bundle.json"),
+    name="made-up",
+    target="score",
+    features=(
+        Feature("plain", sigma=2.0),
+        Feature("share (%)", minimum=0, maximum=100, sigma=5.0),
+        Feature("count", integer=True, minimum=-5, maximum=9_000_000, sigma=1.4),
+        Feature("maybe", nullable=True, minimum=10),
+    ),
+    files=frozenset(),
+)
 MAX_BODY_BYTES = 2_000_000
 
 Labels = frozenset[tuple[str, str]]
@@ -35,7 +52,34 @@ def seeded(seed: int = 0) -> Random:
     return Random(seed)  # noqa: S311 simulation
 
 
-def strict_status(body: bytes) -> int:
+def made_up_rows(count: int, first: int = 0) -> list[Row]:
+    """Return different rows of the made-up model; every other one misses a value."""
+    return [
+        Row(
+            {
+                "plain": number / 4,
+                "share (%)": number % 100,
+                "count": number,
+                "maybe": None if number % 2 else 10.5,
+            },
+            actual=float(number),
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def made_up_plan(**settings: Any) -> Plan:  # noqa: ANN401 of any setting's type
+    """Return a plan for the made-up model, with 20 usual rows and 20 drifted ones; time stands."""
+    given = Settings(bundle="bundle", **settings)
+    return Plan(
+        given,
+        SCENARIOS[given.scenario](MANIFEST),
+        Populations(made_up_rows(20), made_up_rows(20, first=100)),
+        Drift(mode_of(given.rows), given.gradual_seconds, clock=lambda: 0.0),
+    )
+
+
+def strict_status(body: bytes, manifest: Manifest = MANIFEST) -> int:
     """Return the status that a POST /predict of this body deserves, by the contract."""
     if len(body) > MAX_BODY_BYTES:
         return 413
@@ -43,19 +87,23 @@ def strict_status(body: bytes) -> int:
         row = json.loads(body.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return 422
-    if not isinstance(row, dict) or not row.keys() >= FEATURES:
+    if not isinstance(row, dict):
         return 422
-    return 200 if all(_is_allowed(name, row[name]) for name in FEATURES) else 422
+    return 200 if all(_is_allowed(row.get(each.name), each) for each in manifest.features) else 422
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _is_allowed(name: str, value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _is_allowed(value: object, feature: Feature) -> bool:
+    if value is None:
+        return feature.nullable
+    if isinstance(value, bool) or not isinstance(value, int if feature.integer else int | float):
         return False
-    return 0 <= value <= MAXIMA.get(name, sys.float_info.max) and math.isfinite(value)
+    minimum = -sys.float_info.max if feature.minimum is None else feature.minimum
+    maximum = sys.float_info.max if feature.maximum is None else feature.maximum
+    return minimum <= value <= maximum
 
 
 class StrictService(ThreadingHTTPServer):
@@ -66,13 +114,17 @@ class StrictService(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, limit: float = math.inf, *, broken: bool = False) -> None:
+    def __init__(
+        self, manifest: Manifest, limit: float = math.inf, *, broken: bool = False
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.manifest = manifest
         self.limit = limit
         self.broken = broken
         self.answered: Counter[tuple[str, str, int]] = Counter()
         self.predictions: set[str] = set()
         self.labels: list[dict[str, object]] = []
+        self.last_row: dict[str, float] = {}
         self.released = threading.Event()
         self._begun = 0
         self._lock = threading.Lock()
@@ -114,7 +166,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             prediction_id = str(len(self.server.predictions))
             self.server.predictions.add(prediction_id)
-            self._answer(strict_status(body), {TARGET: 5.5, "prediction_id": prediction_id})
+            manifest = self.server.manifest
+            status = strict_status(body, manifest)
+            if status == HTTPStatus.OK:
+                self.server.last_row = json.loads(body)
+            self._answer(status, {manifest.target: 5.5, "prediction_id": prediction_id})
 
     def _answer(self, status: int, answer: dict[str, object]) -> None:
         if not self.server.admit():
@@ -133,9 +189,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def strict_service(limit: float = math.inf, *, broken: bool = False) -> Iterator[StrictService]:
-    """Run a strict service; `broken` makes it answer everything with 500."""
-    with StrictService(limit, broken=broken) as server:
+def strict_service(
+    manifest: Manifest, limit: float = math.inf, *, broken: bool = False
+) -> Iterator[StrictService]:
+    """Run a strict service of a model; `broken` makes it answer everything with 500."""
+    with StrictService(manifest, limit, broken=broken) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -182,10 +240,10 @@ class Locust:
 
 
 @contextmanager
-def locust(log: Path, **settings: object) -> Iterator[Locust]:
-    """Run `python -m locust` with these LOCUST_ settings (named without the prefix)."""
+def locust(log: Path, bundle: Path, **settings: object) -> Iterator[Locust]:
+    """Run `python -m locust` for a bundle with these LOCUST_ settings, named without the prefix."""
     port = free_port()
-    environment = _environment({"metrics_port": port} | settings)
+    environment = _environment({"metrics_port": port, "bundle": bundle} | settings)
     with (
         log.open("wb") as file,
         subprocess.Popen(
@@ -210,4 +268,4 @@ def locust(log: Path, **settings: object) -> Iterator[Locust]:
 def _environment(settings: Mapping[str, object]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LOCUST_", "PYTHON"))}
     given = {f"LOCUST_{name.upper()}": str(value) for name, value in settings.items()}
-    return inherited | {"PYTHONPATH": str(ROOT / "examples")} | given
+    return inherited | given

@@ -15,6 +15,7 @@ _BINARIES = {
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "amtool": ("amtool",),
     "chromium": ("chromium",),
+    "git": ("git",),
     "kustomize": ("kustomize",),
     "prometheus": ("prometheus",),
     "promtool": ("promtool",),

@@ -101,10 +101,14 @@ def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterato
         ("in-memory directories", _tmpfs(service), _memory_mounts(deployment, container)),
         (
             "environment",
-            set(service.get("environment", {})) | pair.more_env,
+            _own_environment(root, pair.service, service) | pair.more_env,
             _environment(container, objects),
         ),
-        ("settings", _settings(root, service) | pair.more_settings, _config(container, objects)),
+        (
+            "settings",
+            _settings(root, pair.service) | pair.more_settings,
+            _config(container, objects),
+        ),
     ]
     if not pair.is_client:
         compared.append(("ports", _ports(service) | pair.more_ports, _container_ports(container)))
@@ -288,14 +292,19 @@ def _memory_mounts(deployment: Json, container: Json) -> set[str]:
     return {mount["mountPath"] for mount in mounts if mount["name"] in in_memory}
 
 
-def _settings(root: Path, service: Json) -> dict[str, str]:
-    lines = (
-        line
-        for file in service.get("env_file", ())
-        for line in (root / file).read_text().splitlines()
-        if line and not line.startswith("#")
-    )
-    return {key: value for key, _, value in (line.partition("=") for line in lines)}
+def _settings(root: Path, name: str) -> dict[str, str]:
+    lines = (root / "services" / name / "settings.env").read_text().splitlines()
+    given = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {key: value for key, _, value in given}
+
+
+def _own_environment(root: Path, name: str, service: Json) -> set[str]:
+    """Return the variables of a compose service but for its settings, and where a bundle lies.
+
+    A cluster has no bundle but the image's.
+    """
+    variables = set(service["environment"]) - {"MODEL_BUNDLE", "LOCUST_BUNDLE"}
+    return variables - _settings(root, name).keys()
 
 
 def _environment(container: Json, objects: Objects) -> set[str]:

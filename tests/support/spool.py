@@ -21,7 +21,7 @@ def small_manifest(version: str = "abc") -> Manifest:
     """Return the manifest of a model with a number and a nullable integer."""
     return Manifest.model_construct(
         format=1,
-        name="wine-quality",
+        name="loans",
         version=version,
         task="regression",
         algorithm="Nothing",

@@ -121,9 +121,15 @@ def _output(settings: Settings, *words: str) -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Return what Compose is started with: the publisher takes part where there is a Fiddler."""
+    """Return what Compose is started with.
+
+    The publisher takes part where there is a Fiddler; a bundle that was built on this machine goes
+    before the images' own.
+    """
     profiles = {"COMPOSE_PROFILES": "fiddler"} if settings.with_fiddler else {}
-    return {**profiles, **settings.environment}
+    built = settings.var / "bundle"
+    bundle = {"MODEL_BUNDLE": str(built)} if (built / "bundle.json").is_file() else {}
+    return {**profiles, **bundle, **settings.environment}
 
 
 def _answers(command: Sequence[str]) -> bool:

@@ -72,7 +72,7 @@ def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str
         **settings.environment,
         **binaries,
         **{name: str(port) for name, port in settings.ports.items()},
-        "MODEL_BUNDLE": str(_bundle(settings)),
+        "MODEL_BUNDLE": str(bundle(settings)),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory(settings)),
         "STACK_PYTHON": sys.executable,
         "STACK_ROOT": str(ROOT),
@@ -87,6 +87,12 @@ def metrics_directory(settings: Settings) -> Path:
     if os.access(shm, os.W_OK):
         return shm / f"ml-monitoring-{settings.key}"
     return settings.var / "run" / "metrics"
+
+
+def bundle(settings: Settings) -> Path:
+    """Return the directory of the bundle that the model serves."""
+    given = settings.environment.get("MODEL_BUNDLE")
+    return ROOT / given if given else settings.var / "bundle"
 
 
 def password_file(settings: Settings) -> Path:
@@ -159,8 +165,3 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "GF_PATHS_PLUGINS": str(settings.var / "grafana" / "plugins"),
         "GF_PATHS_HOME": programs.grafana_home(settings.environment),
     }
-
-
-def _bundle(settings: Settings) -> Path:
-    given = settings.environment.get("MODEL_BUNDLE")
-    return ROOT / given if given else settings.var / "bundle"

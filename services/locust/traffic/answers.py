@@ -4,7 +4,6 @@ import json
 import math
 
 from traffic.scenarios import FEEDBACK, Action
-from wine_quality.data import TARGET
 
 # Every complaint begins with one of these, and they are the `reason` of the exported failures.
 UNREACHABLE = "unreachable"
@@ -21,8 +20,8 @@ def complaint(action: Action, status: int, body: bytes | None) -> str | None:
         return f"{UNREACHABLE}: no answer"
     if status != action.status:
         return f"{UNEXPECTED_STATUS}: {status} instead of {action.status}"
-    if action.actual is not None and not _is_finite_number(decoded(body).get(TARGET)):
-        return f"{UNEXPECTED_ANSWER}: {TARGET} is not a finite number"
+    if action.target and not _is_finite_number(decoded(body).get(action.target)):
+        return f"{UNEXPECTED_ANSWER}: {action.target} is not a finite number"
     # A list is answered 200 when at least one of its labels counts.
     if action.path == FEEDBACK and decoded(body).get("rejected") != 0:
         return f"{UNEXPECTED_ANSWER}: labels were rejected"

@@ -1,28 +1,54 @@
 """One simulated client: what it asks, when, and what it makes of the answers."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from traffic.answers import UNEXPECTED_ANSWER, complaint, decoded
+from traffic.drift import Drift, mode_of
 from traffic.labels import Labels
-from traffic.rows import Wines, shuffled
-from traffic.scenarios import SCENARIOS, Action, feedback
+from traffic.manifest import read_manifest
+from traffic.rows import Populations, Supply, load_populations, shuffled
+from traffic.scenarios import SCENARIOS, Action, Mix, feedback
 from traffic.settings import Settings
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What the clients of a process share: settings, requests, rows, and the drift."""
+
+    settings: Settings
+    mix: Mix
+    populations: Populations
+    drift: Drift
+
+
+def make_plan(settings: Settings, clock: Callable[[], float]) -> Plan:
+    """Return the plan for one bundle. Raises TrafficError."""
+    manifest = read_manifest(Path(settings.bundle))
+    return Plan(
+        settings,
+        SCENARIOS[settings.scenario](manifest),
+        load_populations(settings.rows, manifest),
+        Drift(mode_of(settings.rows), settings.gradual_seconds, clock),
+    )
+
+
 class Client:
-    """Client `number` of a process; the settings' seed determines all of its requests.
+    """Client `number` of a process; the seed determines all of its requests until a switch.
 
     Times are seconds since the start of the test.
     """
 
-    def __init__(self, settings: Settings, process: int, number: int) -> None:
+    def __init__(self, plan: Plan, process: int, number: int) -> None:
+        settings = plan.settings
         seed = f"{settings.seed}/{process}/{number}"
         self._rng = Random(seed)  # noqa: S311 simulation
         self.phase = self._rng.random()
-        mix = SCENARIOS[settings.scenario]
-        deck = [make for make, weight in mix.items() for _ in range(weight)]
+        deck = [make for make, weight in plan.mix.items() for _ in range(weight)]
         self._makers = shuffled(deck, self._rng)
-        self._wines = Wines(settings.rows, settings.gradual_seconds, self._rng)
+        self._supply = Supply(plan.populations, plan.drift, self._rng)
         # A source of their own, so that what is asked does not depend on what is answered.
         self._labels = Labels(
             share=settings.label_share,
@@ -35,7 +61,7 @@ class Client:
         """Return what is to be asked now."""
         if labels := self._labels.due(elapsed):
             return feedback(labels)
-        return next(self._makers)(self._wines.next(elapsed), self._rng)
+        return next(self._makers)(self._supply.next(), self._rng)
 
     def answered(
         self, action: Action, status: int, body: bytes | None, elapsed: float

@@ -20,6 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from traffic.answers import UNEXPECTED_ANSWER, UNEXPECTED_STATUS, UNREACHABLE
+from traffic.drift import OFF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from locust.runners import LocalRunner, MasterRunner
     from locust.stats import StatsEntry
     from prometheus_client import Metric
+
+    from traffic.drift import Drift
 
 # The model's own buckets, in seconds, so that both ends of the wire compare.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5)
@@ -48,18 +51,25 @@ class LocustCollector(Collector):
         runner: LocalRunner | MasterRunner,
         requests: Iterable[Request],
         facts: Mapping[str, str],
+        drift: Drift,
     ) -> None:
         self._runner = runner
         self._requests = list(requests)
-        self._facts = dict(facts)
+        self._facts = facts
+        self._drift = drift
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; all series are there, at 0, before the first request."""
-        yield InfoMetricFamily("locust_traffic", "What the traffic is.", self._facts)
+        yield InfoMetricFamily("locust_traffic", "What the traffic is.", self._current_facts())
         yield from self._gauges()
         yield self._request_counter()
         yield self._failure_counter()
         yield self._response_times()
+
+    def _current_facts(self) -> dict[str, str]:
+        """Return the facts, with the rows that a switch has chosen."""
+        switched = {} if self._drift.mode == OFF else {"rows": self._drift.mode}
+        return {**self._facts, **switched}
 
     def _gauges(self) -> Iterator[Metric]:
         runner = self._runner
@@ -68,6 +78,11 @@ class LocustCollector(Collector):
             "locust_workers",
             "Processes that simulate users: connected workers, or this process itself.",
             runner.worker_count,
+        )
+        yield GaugeMetricFamily(
+            "locust_drifted_ratio",
+            "Share of the rows that are drawn from the drifted population now, 0 to 1.",
+            self._drift.share(),
         )
         states = GaugeMetricFamily(
             "locust_state", "1 for the state the test is in, 0 for the others.", labels=["state"]

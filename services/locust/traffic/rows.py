@@ -1,34 +1,137 @@
-"""Which wine comes next: red and never trained on, white, or ever more often white."""
+"""Which row a client sends next: of the usual population, or of a drifted one."""
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+import csv
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from wine_quality.data import Row, rows, split
+from traffic.drift import DRIFTED, GRADUAL, Drift
+from traffic.errors import TrafficError
+from traffic.manifest import Feature, Manifest
 
 T = TypeVar("T")
 
-SOURCES = ("red", "white", "gradual")
+HELD_OUT = "held_out"
+# What LOCUST_ROWS may be, apart from the path of a CSV file.
+SOURCES = (HELD_OUT, DRIFTED, GRADUAL)
+# As the bundle names its files.
+HELD_OUT_FILE = "held_out.csv"
+DRIFTED_FILE = "drifted.csv"
+
+Value = float | None
 
 
-@cache
-def held_out() -> list[Row]:
-    """Return the red wines that training never saw."""
-    return split(rows("red"))[1]
+class Row(NamedTuple):
+    """A row's features by name, in the model's order, and its true value, where that is known."""
+
+    features: dict[str, Value]
+    actual: float | None
 
 
-@cache
-def white() -> list[Row]:
-    """Return the white wines; training saw none of them."""
-    return rows("white")
+@dataclass(frozen=True)
+class Populations:
+    """The rows that a client draws from."""
+
+    usual: Sequence[Row]
+    drifted: Sequence[Row]
 
 
-def white_share(source: str, elapsed: float, gradual_seconds: float) -> float:
-    """Return the share of white wines `elapsed` seconds after the start, in 0..1."""
-    if source == "gradual":
-        return min(elapsed / gradual_seconds, 1.0)
-    return 1.0 if source == "white" else 0.0
+def load_populations(source: str, manifest: Manifest) -> Populations:
+    """Return the rows for a value of LOCUST_ROWS. Raises TrafficError.
+
+    A bundle without drifted rows drifts as every model can: by one standard deviation.
+    """
+    usual = read_rows(_usual_file(source, manifest), manifest)
+    if DRIFTED_FILE in manifest.files:
+        return Populations(usual, read_rows(manifest.path.with_name(DRIFTED_FILE), manifest))
+    return Populations(usual, [shifted(row, manifest.features) for row in usual])
+
+
+def _usual_file(source: str, manifest: Manifest) -> Path:
+    if source not in SOURCES:
+        path = manifest.path.parent / source
+        if not path.is_file():
+            raise TrafficError(
+                f"LOCUST_ROWS: {source!r} is none of {', '.join(SOURCES)}, and there is no {path}"
+            )
+        return path
+    if HELD_OUT_FILE not in manifest.files:
+        raise TrafficError(
+            f"LOCUST_ROWS: {manifest.path} lists no {HELD_OUT_FILE}:"
+            " build the bundle again, or name a CSV file"
+        )
+    return manifest.path.with_name(HELD_OUT_FILE)
+
+
+def read_rows(path: Path, manifest: Manifest) -> list[Row]:
+    """Return the rows of a CSV file with a header: all features, and perhaps the target.
+
+    Raises TrafficError.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_columns(path, reader.fieldnames or (), manifest)
+            rows = [_row(path, reader.line_num, values, manifest) for values in reader]
+    except OSError as error:
+        raise TrafficError(f"LOCUST_ROWS: {path}: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise TrafficError(f"LOCUST_ROWS: {path} is not a CSV file: {error}") from error
+    if not rows:
+        raise TrafficError(f"LOCUST_ROWS: {path} has no rows")
+    return rows
+
+
+def _check_columns(path: Path, found: Iterable[str], manifest: Manifest) -> None:
+    names = {feature.name for feature in manifest.features}
+    if missing := sorted(names.difference(found)):
+        raise TrafficError(f"LOCUST_ROWS: {path} has no column {', '.join(missing)}")
+    if unknown := sorted(set(found) - names - {manifest.target}):
+        raise TrafficError(
+            f"LOCUST_ROWS: {path}: {', '.join(unknown)} is neither a feature nor the target"
+            f" of {manifest.name}"
+        )
+
+
+def _row(path: Path, line: int, values: dict[str, str | None], manifest: Manifest) -> Row:
+    features = {
+        feature.name: _value(path, line, feature, values[feature.name])
+        for feature in manifest.features
+    }
+    target = Feature(manifest.target, nullable=True)
+    return Row(features, _value(path, line, target, values.get(manifest.target)))
+
+
+def _value(path: Path, line: int, feature: Feature, text: str | None) -> Value:
+    if not text:
+        if feature.nullable:
+            return None
+        raise TrafficError(f"LOCUST_ROWS: {path}, line {line}: {feature.name} is empty")
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise TrafficError(
+            f"LOCUST_ROWS: {path}, line {line}: {feature.name} is {text!r}, not a number"
+        )
+    return int(number) if feature.integer and number.is_integer() else number
+
+
+def shifted(row: Row, features: Iterable[Feature]) -> Row:
+    """Return a row with every feature one standard deviation higher, as far as is allowed."""
+    return row._replace(features={each.name: _shifted(row, each) for each in features})
+
+
+def _shifted(row: Row, feature: Feature) -> Value:
+    value = row.features[feature.name]
+    if value is None:
+        return None
+    step = max(1, round(feature.sigma)) if feature.integer else feature.sigma
+    return value + step if feature.maximum is None else min(value + step, feature.maximum)
 
 
 def shuffled(items: Sequence[T], rng: Random) -> Iterator[T]:
@@ -40,17 +143,16 @@ def shuffled(items: Sequence[T], rng: Random) -> Iterator[T]:
         yield from rng.sample(items, len(items))
 
 
-class Wines:
-    """An endless, seeded supply of wines from one source."""
+class Supply:
+    """An endless, seeded supply of rows, from the population that `drift` chooses."""
 
-    def __init__(self, source: str, gradual_seconds: float, rng: Random) -> None:
-        self._source = source
-        self._gradual_seconds = gradual_seconds
+    def __init__(self, populations: Populations, drift: Drift, rng: Random) -> None:
+        self._drift = drift
         self._rng = rng
-        self._red = shuffled(held_out(), rng)
-        self._white = shuffled(white(), rng)
+        self._usual = shuffled(populations.usual, rng)
+        self._drifted = shuffled(populations.drifted, rng)
 
-    def next(self, elapsed: float) -> Row:
-        """Return the wine that is asked about `elapsed` seconds after the start."""
-        share = white_share(self._source, elapsed, self._gradual_seconds)
-        return next(self._white if self._rng.random() < share else self._red)
+    def next(self) -> Row:
+        """Return the row to send now."""
+        drifted = self._rng.random() < self._drift.share()
+        return next(self._drifted if drifted else self._usual)

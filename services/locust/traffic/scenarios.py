@@ -1,7 +1,7 @@
 """The mixes of requests. To add one, write its makers and enter the mix in SCENARIOS.
 
-A maker turns a row and a random source into one action; it does nothing else, so that a seed
-determines every request.
+A mix is made for a bundle's manifest. A maker turns a row and a random source into one action; it
+does nothing else, so that a seed determines every request.
 """
 
 import json
@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
+from urllib.parse import urlencode
 
-from wine_quality.data import TARGET, Row
+from traffic.manifest import Feature, Manifest
+from traffic.rows import Row, Value
 
 FEEDBACK = "/feedback"
 
@@ -31,17 +33,25 @@ class Action:
     path: str
     body: bytes
     status: int
+    target: str | None = None
+    """What the answer must predict; None where no prediction is expected."""
     actual: float | None = None
-    """The true value of what is to be predicted; None where no prediction is expected."""
+    """Its true value, where that is known."""
 
 
+Features = dict[str, Value]
 Maker = Callable[[Row, Random], Action]
+Spoil = Callable[[Features, Random], bytes]
 Mix = dict[Maker, int]
 
 
-def predict(row: Row, _rng: Random) -> Action:
-    """Ask about a row."""
-    return Action("predict", "POST", "/predict", _encode(_features(row)), 200, row[TARGET])
+def predict(target: str) -> Maker:
+    """Return the maker of a request about a row."""
+
+    def make(row: Row, _rng: Random) -> Action:
+        return Action("predict", "POST", "/predict", _encode(row.features), 200, target, row.actual)
+
+    return make
 
 
 def health(_row: Row, _rng: Random) -> Action:
@@ -54,10 +64,17 @@ def feedback(labels: Sequence[dict[str, object]]) -> Action:
     return Action("feedback", "POST", FEEDBACK, json.dumps(labels).encode(), 200)
 
 
-def unknown_field(row: Row, _rng: Random) -> Action:
-    """Ask with a field that the model does not know, which is to be ignored."""
-    body = _encode({**_features(row), "vintage": "2004"})
-    return Action("unknown_field", "POST", "/predict", body, 200, row[TARGET])
+def unknown_field(target: str) -> Maker:
+    """Return the maker of a request with a field that no model knows, which is to be ignored."""
+
+    def make(row: Row, _rng: Random) -> Action:
+        name = "unknown"
+        while name in row.features:
+            name += "_"
+        body = _encode({**row.features, name: "ignored"})
+        return Action("unknown_field", "POST", "/predict", body, 200, target, row.actual)
+
+    return make
 
 
 def wrong_method(_row: Row, _rng: Random) -> Action:
@@ -65,36 +82,56 @@ def wrong_method(_row: Row, _rng: Random) -> Action:
     return Action("wrong_method", "GET", "/predict", b"", 405)
 
 
-def _refused(name: str, spoil: Callable[[Row, Random], bytes], status: int = 422) -> Maker:
+def _rejected(name: str, spoil: Spoil, status: int = 422) -> Maker:
     """Return the maker of a prediction request whose body `spoil` makes from the features."""
 
     def make(row: Row, rng: Random) -> Action:
-        return Action(name, "POST", "/predict", spoil(_features(row), rng), status)
+        return Action(name, "POST", "/predict", spoil(row.features, rng), status)
 
     return make
 
 
-def _one_field(name: str, *literals: str, fields: tuple[str, ...] = ()) -> Maker:
-    """Return the maker of a request with one of `fields` (none: any) set to one of `literals`."""
+def _one_field(name: str, *literals: str) -> Maker:
+    """Return the maker of a request with one field set to one of `literals`."""
 
-    def spoil(features: Row, rng: Random) -> bytes:
-        field = rng.choice(fields or tuple(features))
-        return _encode(features, {field: rng.choice(literals)})
+    def spoil(features: Features, rng: Random) -> bytes:
+        return _encode(features, {rng.choice(tuple(features)): rng.choice(literals)})
 
-    return _refused(name, spoil)
-
-
-def _without_one(features: Row, rng: Random) -> bytes:
-    left_out = rng.choice(tuple(features))
-    return _encode({name: value for name, value in features.items() if name != left_out})
+    return _rejected(name, spoil)
 
 
-def _too_large(features: Row, _rng: Random) -> bytes:
+def _replaced(name: str, literals: Mapping[str, str]) -> dict[Maker, int]:
+    """Return the maker of a request with one field replaced by its literal; none without fields."""
+
+    def spoil(features: Features, rng: Random) -> bytes:
+        field = rng.choice(tuple(literals))
+        return _encode(features, {field: literals[field]})
+
+    return {_rejected(name, spoil): 10} if literals else {}
+
+
+def _without(names: Sequence[str]) -> dict[Maker, int]:
+    """Return the maker of a request without one of these fields; none without fields."""
+
+    def spoil(features: Features, rng: Random) -> bytes:
+        left_out = rng.choice(names)
+        return _encode({name: value for name, value in features.items() if name != left_out})
+
+    return {_rejected("missing_field", spoil): 10} if names else {}
+
+
+def _beyond(limit: float, sign: int, feature: Feature) -> str:
+    """Return a number that is clearly beyond a limit, whatever the limit's size."""
+    value = limit + sign * max(1.0, abs(limit))
+    return str(int(value) if feature.integer else value)
+
+
+def _as_form(features: Features, _rng: Random) -> bytes:
+    return urlencode(features).encode()
+
+
+def _too_large(features: Features, _rng: Random) -> bytes:
     return _encode(features).ljust(TOO_LARGE_BYTES)
-
-
-def _features(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name != TARGET}
 
 
 def _encode(values: Mapping[str, object], literals: Mapping[str, str] = _NO_LITERALS) -> bytes:
@@ -104,33 +141,45 @@ def _encode(values: Mapping[str, object], literals: Mapping[str, str] = _NO_LITE
     return f"{{{', '.join(members)}}}".encode()
 
 
-bad_value = _one_field("bad_value", '"not a number"')
+def steady(manifest: Manifest) -> Mix:
+    """Return production's mix, mostly well-behaved."""
+    bad_value = _one_field("bad_value", '"not a number"')
+    return {predict(manifest.target): 10, health: 1, bad_value: 2}
 
-SCENARIOS: dict[str, Mix] = {
-    # Production, mostly well-behaved.
-    "steady": {predict: 10, health: 1, bad_value: 2},
-    # Everything that the service must refuse, and one thing that it must ignore.
-    "malformed": {
-        _refused("not_json", lambda _features, _rng: b"fixed_acidity=7.4&ph=3.5"): 10,
-        _refused("truncated", lambda features, _rng: _encode(features)[:-1]): 10,
-        _refused("not_utf8", lambda features, _rng: _encode(features)[:-1] + b', "\xff": 1}'): 10,
-        _refused("empty", lambda _features, _rng: b""): 10,
-        _refused("array", lambda features, _rng: b"[" + _encode(features) + b"]"): 10,
-        _refused("scalar", lambda _features, rng: rng.choice((b"null", b"7.4", b'"wine"'))): 10,
-        _refused("nested", lambda _features, _rng: b"[" * NESTING): 1,
-        _refused("missing_field", _without_one): 10,
+
+def malformed(manifest: Manifest) -> Mix:
+    """Return everything that the service must reject, and one thing that it must ignore."""
+    features = manifest.features
+    required = [each.name for each in features if not each.nullable]
+    return {
+        _rejected("not_json", _as_form): 10,
+        _rejected("truncated", lambda features, _rng: _encode(features)[:-1]): 10,
+        _rejected("not_utf8", lambda features, _rng: _encode(features)[:-1] + b', "\xff": 1}'): 10,
+        _rejected("empty", lambda _features, _rng: b""): 10,
+        _rejected("array", lambda features, _rng: b"[" + _encode(features) + b"]"): 10,
+        _rejected("scalar", lambda _features, rng: rng.choice((b"null", b"7.4", b'"text"'))): 10,
+        _rejected("nested", lambda _features, _rng: b"[" * NESTING): 1,
+        **_without(required),
         _one_field("wrong_type", '"7.4"', "true", "[7.4]", '{"value": 7.4}'): 10,
-        _one_field("null", "null"): 10,
+        **_replaced("null", dict.fromkeys(required, "null")),
         _one_field("not_finite", "NaN", "Infinity", "-Infinity"): 10,
         # Finite as text, infinite as a double.
         _one_field("overflow", "1e999", "1" + "0" * 400): 10,
-        _one_field("below", "-1.0", "-1e9"): 10,
-        _one_field("above", "101.0", "1e9", fields=("ph", "alcohol_pct_vol")): 10,
-        unknown_field: 10,
+        **_replaced(
+            "below",
+            {e.name: _beyond(e.minimum, -1, e) for e in features if e.minimum is not None},
+        ),
+        **_replaced(
+            "above",
+            {e.name: _beyond(e.maximum, 1, e) for e in features if e.maximum is not None},
+        ),
+        unknown_field(manifest.target): 10,
         wrong_method: 10,
-        _refused("too_large", _too_large, status=413): 1,
-    },
-}
+        _rejected("too_large", _too_large, status=413): 1,
+    }
+
+
+SCENARIOS: dict[str, Callable[[Manifest], Mix]] = {"steady": steady, "malformed": malformed}
 
 
 def requests_of(mix: Mix, row: Row) -> list[tuple[str, str]]:

@@ -8,13 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from traffic.rows import SOURCES
+from traffic.errors import TrafficError
+from traffic.rows import HELD_OUT
 from traffic.scenarios import SCENARIOS
-
-
-class SettingsError(Exception):
-    """A setting is wrong; the message is one line and names it."""
-
 
 Reader = Callable[[str], Any]
 
@@ -57,20 +53,24 @@ def _setting(default: object, read: Reader, description: str) -> Any:  # noqa: A
 class Settings:
     """The traffic's settings; the environment variable is LOCUST_ and the name, in capitals."""
 
+    bundle: str = _setting(
+        "", str, "Directory of the bundle that the model serves; unset: that of MODEL_BUNDLE"
+    )
     scenario: str = _setting(
         "steady",
         _one_of(*SCENARIOS),
-        "Mix of requests: steady (production) or malformed (all that must be refused)",
+        "Mix of requests: steady (production) or malformed (all that must be rejected)",
     )
     rows: str = _setting(
-        "red",
-        _one_of(*SOURCES),
-        "Wines asked about: red (held out from training), white, or gradual (red turns white)",
+        HELD_OUT,
+        str,
+        "Rows sent: held_out (from training), drifted, gradual (ever more drifted), or a CSV file's"
+        " path, absolute or in the bundle's directory",
     )
     gradual_seconds: float = _setting(
         3600.0,
         _number(float, minimum=1),
-        "Seconds in which the share of white wines grows from 0 to 1, for gradual",
+        "Seconds in which the share of drifted rows grows from 0 to 1, for gradual",
     )
     requests_per_second_per_user: float = _setting(
         2.0, _number(float, minimum=0), "Pace of every user; 0: as fast as answers come"
@@ -85,7 +85,7 @@ class Settings:
         60.0, _number(float, minimum=0), "Seconds after which it comes back, in batches"
     )
     label_shift: float = _setting(
-        0.0, _number(float), "Added to every true value: the concept drifts, the wines do not"
+        0.0, _number(float), "Added to every true value: the concept drifts, the rows do not"
     )
     metrics_host: str = _setting("127.0.0.1", str, "Address the exporter is bound to")
     metrics_port: int = _setting(
@@ -94,14 +94,17 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Return the settings of an environment, where empty means unset. Raises SettingsError."""
+    """Return the settings of an environment, where empty means unset. Raises TrafficError."""
     values = {}
     for each in fields(Settings):
         if text := environment.get(variable(each.name)):
             try:
                 values[each.name] = each.metadata["read"](text)
             except ValueError as error:
-                raise SettingsError(f"{variable(each.name)}: {text!r} is {error}") from None
+                raise TrafficError(f"{variable(each.name)}: {text!r} is {error}") from None
+    values.setdefault("bundle", environment.get("MODEL_BUNDLE", ""))
+    if not values["bundle"]:
+        raise TrafficError(f"{variable('bundle')}: unset; it names the directory of the bundle")
     return Settings(**values)
 
 

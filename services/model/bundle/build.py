@@ -26,14 +26,18 @@ from bundle.checks import (
     refuse_constant,
     refuse_names,
     refuse_values,
+    refuse_what_the_service_rejects,
 )
 from bundle.compile import NotCompilableError, compile_trees
 from bundle.manifest import (
+    DRIFTED_FILE,
     ESTIMATOR_FILE,
+    HELD_OUT_FILE,
     MANIFEST_FILE,
     PREDICTION,
     REFERENCE_FILE,
     REFERENCE_ROWS,
+    TRAFFIC_ROWS,
     TRAINED_AT_FILE,
     TREES_FILE,
     Feature,
@@ -54,18 +58,22 @@ class Regressor(Protocol):
     def predict(self, X: Floats) -> Floats: ...  # noqa: D102, N803
 
 
-def build_bundle(
+def build_bundle(  # noqa: PLR0913 three frames
     estimator: Regressor,
     train: pd.DataFrame,
     held_out: pd.DataFrame,
     recipe: Recipe,
     output: Path,
+    *,
+    drifted: pd.DataFrame | None = None,
 ) -> Manifest:
     """Cross-validate and fit a clone of `estimator`, and write the bundle directory `output`.
 
-    Both frames hold every feature and the target. The same frames, recipe and libraries give the
-    same bytes of `bundle.json`. Cross-validated predictions, not those on rows the estimator was
-    fitted to, are the reference of the prediction: they are distributed as production's will be.
+    Every frame holds all features and the target. `held_out` and `drifted` (another population,
+    to show drift with) become rows of the simulated traffic. The same frames, recipe and libraries
+    give the same bytes of `bundle.json`. Cross-validated predictions, not those on rows the
+    estimator was fitted to, are the reference of the prediction: they are distributed as
+    production's will be.
     Raises UnmonitorableError.
     """
     refuse_names(recipe)
@@ -83,6 +91,7 @@ def build_bundle(
     files = {
         ESTIMATOR_FILE: _dump(fitted),
         REFERENCE_FILE: _reference_rows(train, recipe, cv_predictions),
+        **_traffic_rows({HELD_OUT_FILE: held_out, DRIFTED_FILE: drifted}, recipe),
         **_compiled(fitted, features),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
@@ -128,10 +137,34 @@ def _with_example(feature: Feature, values: Floats) -> Feature:
 
 def _reference_rows(train: pd.DataFrame, recipe: Recipe, predictions: Floats) -> bytes:
     """Return training rows as CSV, each with its cross-validated prediction."""
-    names = [*(feature.name for feature in recipe.features), recipe.target.name]
-    rows = train[names].assign(**{PREDICTION: predictions})
-    if len(rows) > REFERENCE_ROWS:
-        rows = rows.sample(REFERENCE_ROWS, random_state=recipe.seed)
+    rows = train[_columns(recipe)].assign(**{PREDICTION: predictions})
+    return _csv(rows, REFERENCE_ROWS, recipe.seed)
+
+
+def _traffic_rows(frames: dict[str, pd.DataFrame | None], recipe: Recipe) -> dict[str, bytes]:
+    """Return the CSV file of each frame that is given; the service must accept every row."""
+    files = {}
+    for name, frame in frames.items():
+        if frame is None:
+            continue
+        for feature in recipe.features:
+            try:
+                refuse_what_the_service_rejects(feature, column(frame, feature.name))
+            except UnmonitorableError as error:
+                raise UnmonitorableError(f"{name}: {error}") from error
+        column(frame, recipe.target.name)
+        files[name] = _csv(frame[_columns(recipe)], TRAFFIC_ROWS, recipe.seed)
+    return files
+
+
+def _columns(recipe: Recipe) -> list[str]:
+    return [*(feature.name for feature in recipe.features), recipe.target.name]
+
+
+def _csv(rows: pd.DataFrame, at_most: int, seed: int) -> bytes:
+    """Return a table as CSV, of more than `at_most` rows a seeded sample."""
+    if len(rows) > at_most:
+        rows = rows.sample(at_most, random_state=seed)
     return rows.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -192,7 +225,7 @@ def _compiled(fitted: Any, features: Floats) -> dict[str, bytes]:  # noqa: ANN40
 def _write(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     """Write the files; `bundle.json` last, so that a half-written bundle never loads."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST_FILE, TREES_FILE):
+    for name in (MANIFEST_FILE, TREES_FILE, HELD_OUT_FILE, DRIFTED_FILE):
         (output / name).unlink(missing_ok=True)
     for name, content in files.items():
         (output / name).write_bytes(content)

@@ -44,18 +44,24 @@ def refuse_names(recipe: Recipe) -> None:
 
 def refuse_values(feature: Feature, values: Floats) -> None:
     """Refuse training values (rows,) that are constant, infinite, missing or not allowed."""
+    refuse_what_the_service_rejects(feature, values)
+    missing = np.isnan(values)
+    if missing.all():
+        raise UnmonitorableError(f"feature {feature.name}: no row has a value")
+    refuse_constant(feature.name, values[~missing])
+
+
+def refuse_what_the_service_rejects(feature: Feature, values: Floats) -> None:
+    """Refuse values (rows,) that are infinite, missing or not allowed."""
     if np.isinf(values).any():
         raise UnmonitorableError(f"feature {feature.name}: an infinite value")
     missing = np.isnan(values)
     if missing.any() and not feature.nullable:
         raise UnmonitorableError(f"feature {feature.name}: {missing.sum()} rows have no value")
-    if missing.all():
-        raise UnmonitorableError(f"feature {feature.name}: no row has a value")
-    refuse_constant(feature.name, values[~missing])
-    low, high = values[~missing].min(), values[~missing].max()
-    if feature.minimum is not None and low < feature.minimum:
+    known = values[~missing]
+    if feature.minimum is not None and (low := known.min(initial=np.inf)) < feature.minimum:
         raise UnmonitorableError(f"feature {feature.name}: {low:g} is below its minimum")
-    if feature.maximum is not None and high > feature.maximum:
+    if feature.maximum is not None and (high := known.max(initial=-np.inf)) > feature.maximum:
         raise UnmonitorableError(f"feature {feature.name}: {high:g} is above its maximum")
 
 

@@ -13,6 +13,11 @@ TRAINED_AT_FILE = "trained_at.txt"
 # Training rows, at most so many: features, target, and the cross-validated `prediction`.
 REFERENCE_FILE = "reference.csv"
 REFERENCE_ROWS = 10_000
+# Rows for the simulated traffic, at most so many each: features and target. Those held out from
+# training, and those of another population, where the example has one to show drift with.
+HELD_OUT_FILE = "held_out.csv"
+DRIFTED_FILE = "drifted.csv"
+TRAFFIC_ROWS = 5_000
 # The model's output is monitored like a feature, under this name.
 PREDICTION = "prediction"
 

@@ -5,7 +5,7 @@ Whoever reads it (the publisher, an audit, a retraining) never holds up a predic
 Format 1. A spool is a directory of segments, `<ns since 1970, 20 digits>-<8 hex digits>.jsonl`,
 UTF-8. A segment's first line is its header; it says all there is to know about the other lines:
 
-    {"spool":1,"model":"wine-quality","version":"3f…","task":"regression",
+    {"spool":1,"model":"loans","version":"3f…","task":"regression",
      "features":[{"name":"ph","type":"number","minimum":2.7,"maximum":4.0},…],
      "prediction":{"minimum":4.3,"maximum":7.2},"target":{"name":"quality",…}}
 

@@ -40,11 +40,14 @@ from bench.traffic import Exchange, MixedRequest, mixed
 from bench.wrk import Request, Throughput, parse
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Manifest
+from tests.support.example import Row, held_out_rows, without_target
 from tests.support.servers import serving
 from tests.support.spool import lines
-from wine_quality.data import TARGET, rows
 
-ROWS = [{name: value for name, value in row.items() if name != TARGET} for row in rows("red")[:50]]
+
+@pytest.fixture(name="inputs")
+def _inputs(example_bundle: Path) -> list[Row]:
+    return [without_target(row) for row in held_out_rows(example_bundle)[:50]]
 
 
 def reported(**changes: float) -> str:
@@ -226,37 +229,39 @@ def test_latency_includes_the_wait_for_a_free_connection(url: str) -> None:
     assert (np.diff(latencies) > 0).all()
 
 
-def test_mixed_traffic_is_deterministic_and_has_every_kind() -> None:
+def test_mixed_traffic_is_deterministic_and_has_every_kind(inputs: list[Row]) -> None:
     """It has rows, batches, unknown fields, and every reason for which a value is rejected."""
-    sent = [*mixed(2000, ROWS)]
+    sent = [*mixed(2000, inputs)]
 
     reasons = {reason for each in sent for _, reason in each.faults}
-    assert sent == [*mixed(2000, ROWS)]
+    assert sent == [*mixed(2000, inputs)]
     assert {each.path for each in sent} == {"/predict", "/predict/batch"}
     assert {"missing", "type", "not_finite", "below", "malformed", "empty"} == reasons
     assert any(each.unknown for each in sent)
     assert not any(each.rows and each.faults for each in sent)
 
 
-def answered(wine: Manifest, value: float = 5.5) -> Exchange:
+def answered(example: Manifest, row: Row, value: float = 5.5) -> Exchange:
     """Return the exchange of a predicted row."""
-    body = json.dumps({wine.target.name: value}).encode()
-    return Exchange(MixedRequest("/predict", b"{}", [ROWS[0]]), 200, body)
+    body = json.dumps({example.target.name: value}).encode()
+    return Exchange(MixedRequest("/predict", b"{}", [row]), 200, body)
 
 
-def test_the_reference_counts_a_row_in_one_bin_of_each_signal(wine: Manifest) -> None:
+def test_the_reference_counts_a_row_in_one_bin_of_each_signal(
+    example: Manifest, inputs: list[Row]
+) -> None:
     """A prediction is also counted in every histogram bucket above it."""
-    counted = expected(wine, [answered(wine)])
+    counted = expected(example, [answered(example, inputs[0])])
 
     bins = {dict(key)["feature"] for name, key in counted if name == "model_feature_bin_total"}
     buckets = [v for (name, _), v in counted.items() if name == "model_prediction_value_bucket"]
-    assert bins == {*ROWS[0], PREDICTION}
+    assert bins == {*inputs[0], PREDICTION}
     assert sum(buckets) == 21 + 1 - 11
 
 
-def test_a_difference_of_one_is_found(wine: Manifest) -> None:
+def test_a_difference_of_one_is_found(example: Manifest, inputs: list[Row]) -> None:
     """A count that is too high, a missing series and an unexpected series are each reported."""
-    wanted = expected(wine, [answered(wine)])
+    wanted = expected(example, [answered(example, inputs[0])])
     assert not differences(wanted, wanted)
     assert not differences({**wanted, ("of_no_interest", frozenset()): 1.0}, wanted)
 
@@ -355,15 +360,15 @@ def test_the_route_variant_closes_the_fast_path(tmp_path: Path) -> None:
 
 
 def test_a_filled_spool_has_a_label_for_every_other_prediction(
-    tmp_path: Path, wine: Manifest
+    tmp_path: Path, example: Manifest, inputs: list[Row]
 ) -> None:
     """Every label follows its prediction, and no prediction has two."""
-    fill(tmp_path / "spool", wine, ROWS, predictions=100)
+    fill(tmp_path / "spool", example, inputs, predictions=100)
 
     events = lines(tmp_path / "spool")
     ids = [event["prediction_id"] for event in events if "prediction_id" in event]
     labelled = [event["label_of"] for event in events if "label_of" in event]
     assert len({*ids}) == 100
     assert labelled == ids[::2]
-    assert [*events[0]["features"]] == [*ROWS[0].values()]
+    assert [*events[0]["features"]] == [*inputs[0].values()]
     assert "label_of" in events[16]

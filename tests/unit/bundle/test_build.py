@@ -123,6 +123,82 @@ def test_nullable_feature_may_miss_values(tmp_path: Path) -> None:
         )
 
 
+def rows_of(path: Path) -> list[tuple[float, ...]]:
+    """Return the rows of a bundle's CSV file."""
+    table = pd.read_csv(path)
+    assert [*table] == ["a", "b (%)", "y"]
+    return [*table.itertuples(index=False, name=None)]
+
+
+def test_rows_for_the_traffic_are_in_the_bundle(tmp_path: Path) -> None:
+    """Held-out and drifted rows, to the last digit, in files whose hashes are listed."""
+    held_out, drifted = frame(100, seed=1), frame(30, seed=2) + 0.5
+    built = build_bundle(LinearRegression(), frame(), held_out, RECIPE, tmp_path, drifted=drifted)
+
+    assert rows_of(tmp_path / "held_out.csv") == [*held_out.itertuples(index=False, name=None)]
+    assert rows_of(tmp_path / "drifted.csv") == [*drifted.itertuples(index=False, name=None)]
+    assert {"held_out.csv", "drifted.csv"} < built.files.keys()
+    assert load_manifest(tmp_path) == built
+
+
+def test_drifted_rows_are_optional(tmp_path: Path) -> None:
+    """Without them there is no file, nor is one left of an earlier bundle."""
+    build_bundle(
+        LinearRegression(), frame(), frame(100, seed=1), RECIPE, tmp_path, drifted=frame(30)
+    )
+    built = build(tmp_path)
+
+    assert "drifted.csv" not in built.files
+    assert not (tmp_path / "drifted.csv").exists()
+
+
+def test_a_bundle_without_rows_for_the_traffic_loads(tmp_path: Path) -> None:
+    """One that was built before there were any: the format is the same."""
+    build(tmp_path)
+    path = tmp_path / "bundle.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    del manifest["files"]["held_out.csv"]
+    path.write_text(json.dumps(manifest), "utf-8")
+    (tmp_path / "held_out.csv").unlink()
+
+    assert load_bundle(tmp_path).manifest.format == 1
+
+
+def test_rows_for_the_traffic_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many rows a seeded sample is kept, the same each time."""
+    monkeypatch.setattr("bundle.build.TRAFFIC_ROWS", 10)
+    for name in ("one", "two"):
+        build(tmp_path / name)
+    kept = rows_of(tmp_path / "one" / "held_out.csv")
+
+    assert len({*kept}) == 10
+    assert {*kept} < {*frame(100, seed=1).itertuples(index=False, name=None)}
+    assert kept == rows_of(tmp_path / "two" / "held_out.csv")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "message"),
+    [
+        (lambda rows: rows.drop(columns="a"), "drifted.csv: column a is not in the data frame"),
+        (lambda rows: rows.drop(columns="y"), "column y is not in the data frame"),
+        (lambda rows: rows.assign(a=np.nan), "drifted.csv: feature a: 30 rows have no value"),
+        (lambda rows: rows.assign(a=np.inf), "drifted.csv: feature a: an infinite value"),
+        (lambda rows: rows.assign(**{"b (%)": 11.0}), r"drifted.csv: .* 11 is above its maximum"),
+    ],
+)
+def test_rejects_rows_that_the_service_would_reject(
+    breaks: Break, message: str, tmp_path: Path
+) -> None:
+    """They would show up as failures of the traffic; nothing is written."""
+    drifted = breaks(frame(30, seed=2))
+    with pytest.raises(UnmonitorableError, match=message):
+        build_bundle(
+            LinearRegression(), frame(), frame(100, seed=1), RECIPE, tmp_path / "b", drifted=drifted
+        )
+
+    assert not (tmp_path / "b").exists()
+
+
 def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
     """A column need not be float64 to be numeric; a flag is one, however rare."""
     train = frame()
@@ -139,7 +215,7 @@ def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
         (lambda train: train.drop(columns="y"), "column y is not in the data frame"),
         (lambda train: train.head(MIN_ROWS - 1), "199 training rows: fewer than 200"),
         (lambda train: train.assign(a=3.5), r"a is constant \(3.5\)"),
-        (lambda train: train.assign(a="red"), "column a is not numeric: .*red"),
+        (lambda train: train.assign(a="text"), "column a is not numeric: .*text"),
         (lambda train: train.assign(a=["1", "x"] * 200), "column a is not numeric: .*x"),
         (lambda train: train.assign(a=[{}] * 400), "column a is not numeric: .*dict"),
         (

@@ -13,7 +13,7 @@ from tools.doctor.kubernetes import dashboards, endpoints, mismatches, pods, sel
 
 Json = dict[str, Any]
 
-NAMESPACES = [{"metadata": {"name": "ml-monitoring", "labels": {"team": "wine"}}}]
+NAMESPACES = [{"metadata": {"name": "ml-monitoring", "labels": {"team": "loans"}}}]
 # As kube-prometheus-stack makes it.
 CHARTS: Json = {
     "metadata": {"name": "prometheus-stack-kube-prom-prometheus", "namespace": "monitoring"},
@@ -67,7 +67,7 @@ def test_the_missing_label_is_named() -> None:
     [
         (None, "looks into its own namespace only"),
         ({"matchLabels": {"team": "beer"}}, "wants namespaces labelled team=beer"),
-        ({"matchLabels": {"team": "wine"}}, ""),
+        ({"matchLabels": {"team": "loans"}}, ""),
     ],
     ids=["own", "labelled", "ours"],
 )

@@ -153,7 +153,7 @@ def test_the_expected_rules_are_those_of_the_files() -> None:
 
 def series(version: str) -> Json:
     """Return a series of a version of the model."""
-    return {"metric": {"model": "wine", "version": version}, "value": [NOW, "1"]}
+    return {"metric": {"model": "loans", "version": version}, "value": [NOW, "1"]}
 
 
 def test_a_version_without_reference_is_named() -> None:
@@ -161,7 +161,7 @@ def test_a_version_without_reference_is_named() -> None:
     running, known = [series("a1"), series("b2")], [series("a1"), series("z9")]
 
     assert ills(references(running, known, REMEDIES)) == [
-        "wine b2 runs without one: drift is blind"
+        "loans b2 runs without one: drift is blind"
     ]
     assert ills(references(running[:1], known, REMEDIES)) == []
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bundle.manifest import PREDICTION, Manifest
+from tests.support import example as support
 from wine_quality.data import TARGET, Row, rows, split
 from wine_quality.train import RECIPE, train
 
@@ -67,20 +68,20 @@ def test_every_feature_is_described() -> None:
             assert feature.minimum <= row[feature.name] <= (feature.maximum or np.inf)
 
 
-def test_the_model_is_worth_serving(wine: Manifest) -> None:
+def test_the_model_is_worth_serving(example: Manifest) -> None:
     """Better than the mean grade; held-out and cross-validated errors agree."""
     grades = np.array([row[TARGET] for row in TRAIN])
     naive = np.abs(np.array([row[TARGET] for row in HELD_OUT]) - grades.mean()).mean()
 
-    assert wine.validation.mae < 0.8 * naive
-    assert wine.validation.mae == pytest.approx(wine.validation.cv_mae, rel=0.1)
-    assert wine.validation.rmse == pytest.approx(wine.validation.cv_rmse, rel=0.1)
-    assert (wine.rows, wine.validation.rows) == (len(TRAIN), len(HELD_OUT))
+    assert example.validation.mae < 0.8 * naive
+    assert example.validation.mae == pytest.approx(example.validation.cv_mae, rel=0.1)
+    assert example.validation.rmse == pytest.approx(example.validation.cv_rmse, rel=0.1)
+    assert (example.rows, example.validation.rows) == (len(TRAIN), len(HELD_OUT))
 
 
-def test_nothing_was_trained_on_held_out_rows(wine: Manifest) -> None:
+def test_nothing_was_trained_on_held_out_rows(example: Manifest) -> None:
     """The reference is the training rows', to the last count."""
-    for reference in wine.reference:
+    for reference in example.reference:
         if reference.name != PREDICTION:
             values = [row[reference.name] for row in TRAIN]
             counts = np.histogram(values, [-np.inf, *reference.edges, np.inf])[0]
@@ -88,17 +89,28 @@ def test_nothing_was_trained_on_held_out_rows(wine: Manifest) -> None:
             assert counts.tolist() == [each.count for each in reference.bins]
 
 
-def test_training_again_gives_the_same_bytes(wine_bundle: Path, tmp_path: Path) -> None:
+def test_the_bundle_carries_the_rows_of_the_traffic(example_bundle: Path) -> None:
+    """All held-out wines, and every white one as the drift to be seen."""
+    assert support.held_out_rows(example_bundle) == HELD_OUT
+    assert support.drifted_rows(example_bundle) == rows("white")
+
+
+def test_tests_call_the_target_by_its_name(example: Manifest) -> None:
+    """What tests/support says is what the bundle says."""
+    assert support.TARGET == example.target.name == TARGET
+
+
+def test_training_again_gives_the_same_bytes(example_bundle: Path, tmp_path: Path) -> None:
     """Every file but the one that says when."""
     train(tmp_path)
 
-    for path in wine_bundle.iterdir():
+    for path in example_bundle.iterdir():
         if path.name != "trained_at.txt":
             assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
-def test_twelve_signals_with_ten_bins_at_most(wine: Manifest) -> None:
+def test_twelve_signals_with_ten_bins_at_most(example: Manifest) -> None:
     """11 features and the prediction: what cardinality and rule cost are reckoned with."""
-    assert len(wine.reference) == 12
-    assert wine.reference[-1].name == PREDICTION
-    assert all(2 <= len(each.bins) <= 10 for each in wine.reference)
+    assert len(example.reference) == 12
+    assert example.reference[-1].name == PREDICTION
+    assert all(2 <= len(each.bins) <= 10 for each in example.reference)

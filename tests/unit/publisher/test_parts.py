@@ -55,7 +55,7 @@ class FiddlerStub:
 
     def publish_baseline(self, name: ModelName, rows: Path, dataset: str) -> str | None:
         """Raise the next error, or accept rows once."""
-        assert (name, dataset) == (ModelName("wine-quality", "abc"), "training")
+        assert (name, dataset) == (ModelName("loans", "abc"), "training")
         if self.errors:
             raise self.errors.pop(0)
         if self.rows:

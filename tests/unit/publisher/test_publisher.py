@@ -103,7 +103,7 @@ def test_an_event_has_features_prediction_id_and_time(harness: Harness) -> None:
     harness.publisher.run_once()
 
     ((model, _, events),) = harness.destination.arrived
-    assert model == ModelName("wine-quality", "abc")
+    assert model == ModelName("loans", "abc")
     assert events == [
         {
             "ph": 3.5,
@@ -132,7 +132,7 @@ def test_a_label_is_an_update_of_its_event(harness: Harness) -> None:
     harness.publisher.run_once()
 
     assert harness.destination.arrived[-1] == (
-        ModelName("wine-quality", "abc"),
+        ModelName("loans", "abc"),
         "label",
         [{"prediction_id": "a", "quality": 7.0}],
     )

@@ -15,10 +15,10 @@ from serving.settings import Settings
 
 
 @pytest.fixture(name="app")
-def _app(wine_bundle: Path, tmp_path: Path) -> FastAPI:
+def _app(example_bundle: Path, tmp_path: Path) -> FastAPI:
     """Return the application without its middleware, which a process can have only once."""
     settings = Settings(
-        bundle=wine_bundle,
+        bundle=example_bundle,
         metrics_dir=tmp_path,
         prediction_keys=SecretStr("k" * 32),
         max_body_bytes=5000,

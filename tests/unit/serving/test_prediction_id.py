@@ -10,7 +10,7 @@ import pytest
 from serving.prediction_id import InvalidIdError, Signer
 
 OLD, NEW, FOREIGN = (bytes([n]) * 32 for n in (1, 2, 3))
-SIGNER = Signer([NEW], "wine", "0123456789ab")
+SIGNER = Signer([NEW], "loans", "0123456789ab")
 NOW = 1_800_000_000.75
 ALPHABET = ascii_uppercase + ascii_lowercase + digits + "-_"
 
@@ -50,7 +50,7 @@ def test_no_two_ids_are_alike() -> None:
 
 def test_two_workers_make_different_ids() -> None:
     """The nonces are the system's randomness, not a counter."""
-    twin = Signer([NEW], "wine", "0123456789ab")
+    twin = Signer([NEW], "loans", "0123456789ab")
 
     assert SIGNER.sign(5.6, NOW) != twin.sign(5.6, NOW)
 
@@ -122,9 +122,9 @@ def test_an_id_has_one_spelling() -> None:
 
 def test_keys_rotate() -> None:
     """A new key signs; ids of the old one are read for as long as it is listed."""
-    before = Signer([OLD], "wine", "a")
-    during = Signer([NEW, OLD], "wine", "b")
-    after = Signer([NEW], "wine", "b")
+    before = Signer([OLD], "loans", "a")
+    during = Signer([NEW, OLD], "loans", "b")
+    after = Signer([NEW], "loans", "b")
     old, new = before.sign(5.6, NOW), during.sign(5.6, NOW)
 
     assert during.read(old).version == "a"
@@ -136,7 +136,7 @@ def test_keys_rotate() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [Signer([FOREIGN], "wine", "0123456789ab"), Signer([NEW], "cheese", "0123456789ab")],
+    [Signer([FOREIGN], "loans", "0123456789ab"), Signer([NEW], "cheese", "0123456789ab")],
     ids=["key", "model"],
 )
 def test_anothers_id_is_refused(other: Signer) -> None:
@@ -146,7 +146,7 @@ def test_anothers_id_is_refused(other: Signer) -> None:
 
 def test_any_replica_and_any_version_reads_an_id() -> None:
     """With the same keys: that is how labels reach a service that was updated since."""
-    updated = Signer([NEW], "wine", "another")
+    updated = Signer([NEW], "loans", "another")
 
     assert updated.read(SIGNER.sign(5.6, NOW)).version == "0123456789ab"
 
@@ -154,7 +154,7 @@ def test_any_replica_and_any_version_reads_an_id() -> None:
 @pytest.mark.parametrize("key", [b"k" * 32, b"k" * 64, b"k" * 65, b"k" * 1000])
 def test_keys_may_be_of_any_length(key: bytes) -> None:
     """BLAKE2b's own limit is 64 bytes; the whole of a longer secret counts."""
-    signer, other = Signer([key], "wine", "a"), Signer([key[:-1] + b"x"], "wine", "a")
+    signer, other = Signer([key], "loans", "a"), Signer([key[:-1] + b"x"], "loans", "a")
 
     assert accepted(signer.sign(5.6, NOW), signer)
     assert not accepted(signer.sign(5.6, NOW), other)

@@ -45,9 +45,9 @@ def traced(files: list[str]) -> Iterator[None]:
         sys.setprofile(None)
 
 
-def test_a_row_enters_the_files_that_are_documented(config: Config, wine: Manifest) -> None:
+def test_a_row_enters_the_files_that_are_documented(config: Config, example: Manifest) -> None:
     """The first request of a worker prepares some things, so the second one is traced."""
-    row = {each.name: each.example for each in wine.features}
+    row = {each.name: each.example for each in example.features}
     sent = request(json.dumps(row).encode())
     files: list[str] = []
 

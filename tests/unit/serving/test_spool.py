@@ -27,7 +27,7 @@ def test_the_first_line_says_what_the_others_mean(tmp_path: Path) -> None:
     (segment,) = segments(tmp_path)
     assert json.loads(segment.read_text().splitlines()[0]) == {
         "spool": 1,
-        "model": "wine-quality",
+        "model": "loans",
         "version": "abc",
         "task": "regression",
         "features": [

@@ -8,7 +8,7 @@ import pytest
 
 from tools import ROOT
 from tools.stack import setup
-from tools.stack.settings import Settings, StackError, load_settings
+from tools.stack.settings import Settings, StackError, load_settings, read_env_file
 
 
 def _settings(directory: Path, **environment: str) -> Settings:
@@ -65,6 +65,16 @@ def test_a_missing_slack_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(StackError, match=r"^SLACK_WEBHOOK_FILE=nowhere.secret: there is no such"):
         setup.write_files(settings, ["alertmanager"])
+
+
+@pytest.mark.parametrize("service", ["model", "locust", "publisher"])
+def test_every_setting_can_be_overridden(service: str, tmp_path: Path) -> None:
+    """What .env says of a setting is what the programs are started with."""
+    keys = read_env_file(ROOT / "services" / service / "settings.env").keys()
+    (tmp_path / ".env").write_text("".join(f"{key}=given-{key}\n" for key in keys))
+
+    environment = setup.environment_for(_settings(tmp_path), {})
+    assert {key: environment[key] for key in keys} == {key: f"given-{key}" for key in keys}
 
 
 def test_what_the_person_says_wins(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bundle.arrays import Floats
 from tests.support.accuracy import accuracy
 
 WINDOWS, LABELS = 2_000, 200
-# The wine model's errors are between the two: half of its labels fall on two of eleven grades.
+# The loans model's errors are between the two: half of its labels fall on two of eleven grades.
 Draw = Callable[[np.random.Generator, int | tuple[int, int]], Floats]
 DISTRIBUTIONS: dict[str, Draw] = {
     "normal": (lambda rng, size: rng.normal(0.3, 1.0, size)),

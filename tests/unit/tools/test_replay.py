@@ -39,7 +39,7 @@ def _candidate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pd.DataFrame({"shelf": random.uniform(1, 3, 400), "ph": random.uniform(0, 9, 400)})
     rows["quality"] = rows["ph"]
     recipe = Recipe(
-        name="wine-quality",
+        name="loans",
         target=Quantity(name="quality", description="Grade"),
         features=[Feature(name=name, description=name) for name in ("shelf", "ph")],
     )

@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.support.locust import seeded
+from tests.support.locust import made_up_rows, seeded
 from traffic.answers import complaint
-from traffic.rows import held_out
 from traffic.scenarios import Action, feedback, health, predict
 
-PREDICT = predict(held_out()[0], seeded())
-HEALTH = health(held_out()[0], seeded())
+[ROW] = made_up_rows(1)
+PREDICT = predict("quality")(ROW, seeded())
+HEALTH = health(ROW, seeded())
 FEEDBACK = feedback([{"prediction_id": "a", "actual": 5.0}])
 BAD = Action("bad_value", "POST", "/predict", b"{}", 422)
 REJECTED = "unexpected_answer: labels were rejected"

@@ -4,13 +4,12 @@ import json
 
 import pytest
 
-from tests.support.locust import seeded
+from tests.support.locust import made_up_plan, seeded
 from traffic.client import Client, Pace
 from traffic.labels import BATCH, BATCH_SECONDS, Labels
 from traffic.scenarios import Action
-from traffic.settings import Settings
 
-ANSWER = b'{"quality": 5.5, "prediction_id": "a"}'
+ANSWER = b'{"score": 5.5, "prediction_id": "a"}'
 
 
 def _labels(share: float = 1.0, delay: float = 60.0, shift: float = 0.0) -> Labels:
@@ -88,17 +87,17 @@ def _answer_all(client: Client, until: int) -> list[Action]:
 
 def test_labels_do_not_change_what_is_asked() -> None:
     """Apart from the labels themselves, a client asks the same with and without them."""
-    settings = Settings(label_share=0.5, label_delay_seconds=3)
-    with_labels = _answer_all(Client(settings, 0, 0), 60)
+    plan = made_up_plan(label_share=0.5, label_delay_seconds=3)
+    with_labels = _answer_all(Client(plan, 0, 0), 60)
     others = [action for action in with_labels if action.name != "feedback"]
 
     assert len(others) < 60
-    assert others == _answer_all(Client(Settings(), 0, 0), 60)[: len(others)]
+    assert others == _answer_all(Client(made_up_plan(), 0, 0), 60)[: len(others)]
 
 
-def test_label_is_the_score_of_the_wine_asked_about() -> None:
-    """With all labels coming back at once, the first is the first prediction's true score."""
-    actions = _answer_all(Client(Settings(label_share=1, label_delay_seconds=0), 0, 0), 20)
+def test_label_is_the_true_value_of_the_row_asked_about() -> None:
+    """With all labels coming back at once, the first is the first prediction's true value."""
+    actions = _answer_all(Client(made_up_plan(label_share=1, label_delay_seconds=0), 0, 0), 20)
     scores = [action.actual for action in actions if action.name == "predict"]
     labels = next(json.loads(action.body) for action in actions if action.name == "feedback")
 
@@ -107,11 +106,32 @@ def test_label_is_the_score_of_the_wine_asked_about() -> None:
 
 def test_prediction_without_id_is_a_failure_when_labels_are_wanted() -> None:
     """Without a prediction_id there is nothing to send the label for."""
-    client = Client(Settings(label_share=1), 0, 0)
+    client = Client(made_up_plan(label_share=1), 0, 0)
     action = next(action for action in iter(lambda: client.next(0), None) if action.actual)
 
-    wrong = client.answered(action, 200, b'{"quality": 5.5}', 0)
+    wrong = client.answered(action, 200, b'{"score": 5.5}', 0)
     assert wrong == "unexpected_answer: no prediction_id"
+
+
+def test_client_follows_a_switch_at_once() -> None:
+    """The first request after a switch is about a row of the other population, and so is the last.
+
+    Nothing that a client has prepared before delays it.
+    """
+    plan = made_up_plan()
+    client = Client(plan, 0, 0)
+
+    def true_values() -> set[float | None]:
+        actions = (client.next(0.0) for _ in range(50))
+        return {action.actual for action in actions if action.name == "predict"}
+
+    usual = {row.actual for row in plan.populations.usual}
+    drifted = {row.actual for row in plan.populations.drifted}
+    assert true_values() <= usual
+    plan.drift.switch("drifted")
+    assert true_values() <= drifted
+    plan.drift.switch("off")
+    assert true_values() <= usual
 
 
 def test_pace_is_steady() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from traffic.drift import Drift
 from traffic.exporter import STATES, LocustCollector, cumulative, reason_of
 
 EXPECTED = [("POST", "predict"), ("GET", "health")]
@@ -25,14 +26,18 @@ def _error(text: object, occurrences: int) -> SimpleNamespace:
     return SimpleNamespace(method="POST", name="predict", error=text, occurrences=occurrences)
 
 
-def _registry(entries: list[SimpleNamespace], errors: list[SimpleNamespace]) -> CollectorRegistry:
+def _registry(
+    entries: list[SimpleNamespace], errors: list[SimpleNamespace], drift: Drift | None = None
+) -> CollectorRegistry:
     stats = SimpleNamespace(
         entries={(entry.name, entry.method): entry for entry in entries},
         errors=dict(enumerate(errors)),
     )
     runner: Any = SimpleNamespace(stats=stats, state="running", user_count=5, worker_count=2)
     registry = CollectorRegistry()
-    registry.register(LocustCollector(runner, EXPECTED, {"scenario": "steady"}))
+    facts = {"scenario": "steady", "rows": "held_out"}
+    drift = drift or Drift("off", 100.0, clock=lambda: 0.0)
+    registry.register(LocustCollector(runner, EXPECTED, facts, drift))
     return registry
 
 
@@ -83,6 +88,29 @@ def test_state_is_one_of_all() -> None:
     assert {state: float(state == "running") for state in STATES} == states
     assert registry.get_sample_value("locust_users") == 5
     assert registry.get_sample_value("locust_workers") == 2
+
+
+def test_rows_and_share_follow_the_drift() -> None:
+    """Dashboards can mark a switch: the label and the share change with it, and back."""
+    now = [0.0]
+    drift = Drift("off", 100.0, clock=lambda: now[0])
+    registry = _registry([], [], drift)
+
+    def seen() -> tuple[list[str], float | None]:
+        (family,) = (each for each in registry.collect() if each.name == "locust_traffic")
+        return (
+            [sample.labels["rows"] for sample in family.samples],
+            registry.get_sample_value("locust_drifted_ratio"),
+        )
+
+    assert seen() == (["held_out"], 0.0)
+    drift.switch("drifted")
+    assert seen() == (["drifted"], 1.0)
+    drift.switch("gradual")
+    now[0] = 25.0
+    assert seen() == (["gradual"], 0.25)
+    drift.switch("off")
+    assert seen() == (["held_out"], 0.0)
 
 
 def test_buckets_are_cumulative_and_closed_above() -> None:

@@ -1,62 +1,91 @@
-"""The supply of wines."""
+"""The supply of rows: of the bundle, of a CSV file, or shifted."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from tests.support.locust import seeded
-from traffic.rows import Wines, held_out, shuffled, white, white_share
-from wine_quality.data import Row, rows, split
-
-
-def _key(row: Row) -> tuple[float, ...]:
-    return tuple(row.values())
-
-
-def _draw(source: str, count: int, elapsed: float = 0.0) -> list[Row]:
-    wines = Wines(source, 100.0, seeded(1))
-    return [wines.next(elapsed) for _ in range(count)]
-
-
-def test_red_wines_are_held_out_from_training() -> None:
-    """A round of red traffic is every held-out wine once, and nothing that was trained on."""
-    train, held_out_rows = split(rows("red"))
-    drawn = _draw("red", len(held_out_rows))
-
-    assert Counter(map(_key, held_out_rows)) == Counter(map(_key, drawn))
-    assert not set(map(_key, train)) & set(map(_key, drawn))
-
-
-def test_white_wines_are_all_white() -> None:
-    """A round of white traffic is every white wine once."""
-    assert Counter(map(_key, white())) == Counter(map(_key, _draw("white", len(white()))))
-
-
-@pytest.mark.parametrize(
-    ("source", "elapsed", "expected"),
-    [
-        ("red", 1e9, 0.0),
-        ("white", 0.0, 1.0),
-        ("gradual", 0.0, 0.0),
-        ("gradual", 25.0, 0.25),
-        ("gradual", 100.0, 1.0),
-        ("gradual", 1e9, 1.0),
-    ],
+from tests.support.locust import MANIFEST, made_up_rows, seeded
+from traffic.drift import Drift
+from traffic.errors import TrafficError
+from traffic.manifest import Feature, Manifest, read_manifest
+from traffic.rows import (
+    SOURCES,
+    Populations,
+    Row,
+    Supply,
+    load_populations,
+    read_rows,
+    shifted,
+    shuffled,
 )
-def test_white_share(source: str, elapsed: float, expected: float) -> None:
-    """The share of white wines is constant, or grows linearly to 1 and stays there."""
-    assert expected == white_share(source, elapsed, 100.0)
+
+HEADER = "plain,share (%),count,maybe,score"
+
+
+def _key(row: Row) -> tuple[float | None, ...]:
+    return tuple(row.features.values())
+
+
+def _draw(populations: Populations, count: int, mode: str, age: float = 0.0) -> list[Row]:
+    times = iter([0.0])
+    drift = Drift(mode, 100.0, clock=lambda: next(times, age))
+    supply = Supply(populations, drift, seeded(1))
+    return [supply.next() for _ in range(count)]
+
+
+@pytest.fixture(name="bundled")
+def _bundled(example_bundle: Path) -> Manifest:
+    return read_manifest(example_bundle)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_rows_come_from_the_bundle(source: str, bundled: Manifest) -> None:
+    """The populations are the two files of the bundle, whichever the traffic starts with."""
+    populations = load_populations(source, bundled)
+    directory = bundled.path.parent
+
+    assert populations.usual == read_rows(directory / "held_out.csv", bundled)
+    assert populations.drifted == read_rows(directory / "drifted.csv", bundled)
+    assert [*populations.usual[0].features] == [each.name for each in bundled.features]
+    assert all(row.actual is not None for row in (*populations.usual, *populations.drifted))
+
+
+def test_held_out_rows_are_none_of_the_training_rows(
+    bundled: Manifest, example_bundle: Path
+) -> None:
+    """Traffic of rows that were trained on would look better than production."""
+    names = ",".join(each.name for each in bundled.features)
+    reference = (example_bundle / "reference.csv").read_text().splitlines()
+    assert reference[0].startswith(names)
+    trained = {
+        tuple(map(float, line.split(",")[: len(bundled.features)])) for line in reference[1:]
+    }
+
+    assert not trained & set(map(_key, load_populations("held_out", bundled).usual))
+
+
+@pytest.mark.parametrize(("mode", "chosen"), [("off", "usual"), ("drifted", "drifted")])
+def test_a_round_holds_every_row_once(mode: str, chosen: str) -> None:
+    """Each population is drawn from evenly."""
+    populations = Populations(made_up_rows(30), made_up_rows(40, first=100))
+    wanted = getattr(populations, chosen)
+
+    drawn = _draw(populations, len(wanted), mode)
+    assert Counter(map(_key, wanted)) == Counter(map(_key, drawn))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.75, 1.0])
-def test_gradual_wines_are_white_by_their_share(share: float) -> None:
-    """Of 4,000 wines, as many are white as four standard deviations permit."""
-    red = set(map(_key, held_out()))
-    drawn = [_key(row) for row in _draw("gradual", 4_000, elapsed=100.0 * share)]
-    whites = sum(key not in red for key in drawn)
+def test_gradual_rows_are_drifted_by_their_share(share: float) -> None:
+    """Of 4,000 rows, as many are drifted as four standard deviations permit."""
+    populations = Populations(made_up_rows(30), made_up_rows(40, first=100))
+    usual = set(map(_key, populations.usual))
+    drawn = _draw(populations, 4_000, "gradual", age=100.0 * share)
+    drifted = sum(_key(row) not in usual for row in drawn)
 
-    assert abs(whites - 4_000 * share) <= 4 * (4_000 * share * (1 - share)) ** 0.5
+    assert abs(drifted - 4_000 * share) <= 4 * (4_000 * share * (1 - share)) ** 0.5
 
 
 def test_rounds_differ_in_order_only() -> None:
@@ -66,3 +95,80 @@ def test_rounds_differ_in_order_only() -> None:
 
     assert sorted(first) == sorted(second) == list(range(20))
     assert first != second
+
+
+def test_any_csv_file_will_do(tmp_path: Path) -> None:
+    """Columns in any order, empty cells where they may be, a byte order mark, no target."""
+    path = tmp_path / "rows.csv"
+    path.write_text("count,plain,maybe,share (%)\r\n7,1.5,,20\r\n8.0,-2,11,0\r\n", "utf-8-sig")
+
+    assert read_rows(path, MANIFEST) == [
+        Row({"plain": 1.5, "share (%)": 20.0, "count": 7, "maybe": None}, None),
+        Row({"plain": -2.0, "share (%)": 0.0, "count": 8, "maybe": 11.0}, None),
+    ]
+    bundled = replace(MANIFEST, path=tmp_path / "bundle.json")
+    for source in (str(path), "rows.csv"):
+        assert load_populations(source, bundled).usual == read_rows(path, MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column count, maybe, plain, share (%)"),
+        (HEADER.replace("count", "cuont"), "has no column count"),
+        (f"{HEADER},id\n", ": id is neither a feature nor the target of made-up"),
+        (HEADER, "has no rows"),
+        (f"{HEADER}\n1,2,,4,5", ", line 2: count is empty"),
+        (f"{HEADER}\n1,2", ", line 2: count is empty"),
+        (f"{HEADER}\n1,2,3,4,5\n1,x,3,4,5", ", line 3: share (%) is 'x', not a number"),
+        (f"{HEADER}\ninf,2,3,4,5", ", line 2: plain is 'inf', not a number"),
+        (f"{HEADER}\n1,2,3,4,y", ", line 2: score is 'y', not a number"),
+        (f'{HEADER}\n1,2,3,4,"y', "is not a CSV file: "),
+    ],
+)
+def test_bad_file_is_one_line_that_names_the_column(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    """File, line and column are named."""
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+
+    with pytest.raises(TrafficError) as error:
+        read_rows(path, MANIFEST)
+    assert str(error.value).startswith(f"LOCUST_ROWS: {path}")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_source_is_one_line() -> None:
+    """The line says what there is, and where a file was looked for."""
+    with pytest.raises(
+        TrafficError,
+        match=r"^LOCUST_ROWS: 'blue' is none of held_out, drifted, gradual, and there is no blue$",
+    ):
+        load_populations("blue", MANIFEST)
+
+
+def test_bundle_without_rows_is_one_line() -> None:
+    """A bundle of an older version has none; a CSV file serves instead."""
+    with pytest.raises(TrafficError, match=r"LOCUST_ROWS: bundle.json lists no held_out.csv"):
+        load_populations("held_out", MANIFEST)
+
+
+def test_without_drifted_rows_every_feature_is_shifted(tmp_path: Path) -> None:
+    """By one standard deviation, no further than allowed, whole numbers by whole ones."""
+    path = tmp_path / "held_out.csv"
+    path.write_text(f"{HEADER}\n1,97,3,,5\n1,20,3,10,5\n")
+    bundled = replace(MANIFEST, path=tmp_path / "bundle.json", files=frozenset({"held_out.csv"}))
+    first, second = load_populations("drifted", bundled).drifted
+
+    assert first == Row({"plain": 3.0, "share (%)": 100, "count": 4, "maybe": None}, 5.0)
+    assert second == Row({"plain": 3.0, "share (%)": 25.0, "count": 4, "maybe": 11.0}, 5.0)
+    assert isinstance(first.features["count"], int)
+
+
+def test_whole_numbers_of_little_spread_shift_as_well() -> None:
+    """A standard deviation that rounds to 0 would be no drift."""
+    feature = Feature("n", integer=True, sigma=0.3)
+
+    assert shifted(Row({"n": 2}, None), [feature]) == Row({"n": 3}, None)

@@ -2,34 +2,31 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.support.locust import FEATURES, seeded, strict_status
+from tests.support.locust import MANIFEST, made_up_plan, made_up_rows, seeded, strict_status
 from traffic.client import Client
-from traffic.rows import held_out, white
-from traffic.scenarios import SCENARIOS, Action, Maker, bad_value, predict, requests_of
-from traffic.settings import Settings
-from wine_quality.data import TARGET
+from traffic.manifest import Feature, read_manifest
+from traffic.rows import load_populations
+from traffic.scenarios import SCENARIOS, Action, malformed, predict, requests_of, steady
 
-MALFORMED = dict(
-    zip(
-        [name for _, name in requests_of(SCENARIOS["malformed"], held_out()[0])],
-        SCENARIOS["malformed"],
-        strict=True,
-    )
-)
+ROWS = made_up_rows(20)
+MIXES = {name: make(MANIFEST) for name, make in SCENARIOS.items()}
 KINDS = {
     *("not_json", "truncated", "not_utf8", "empty", "array", "scalar", "nested", "missing_field"),
     *("wrong_type", "null", "not_finite", "overflow", "below", "above", "unknown_field"),
     *("wrong_method", "too_large"),
 }
+MAKERS = {name: [*mix] for name, mix in MIXES.items()}
 
 
 def _asked(
     count: int, scenario: str = "steady", *, seed: int = 0, process: int = 0, number: int = 0
 ) -> list[Action]:
-    client = Client(Settings(scenario=scenario, seed=seed), process, number)
+    client = Client(made_up_plan(scenario=scenario, seed=seed), process, number)
     return [client.next(elapsed=0.0) for _ in range(count)]
 
 
@@ -51,8 +48,8 @@ def test_clients_differ() -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_mix_is_exact_in_every_round(scenario: str) -> None:
     """Each round of a mix holds every request exactly as often as its weight says."""
-    mix = SCENARIOS[scenario]
-    names = [name for _, name in requests_of(mix, held_out()[0])]
+    mix = MIXES[scenario]
+    names = [name for _, name in requests_of(mix, ROWS[0])]
     size = sum(mix.values())
     asked = [action.name for action in _asked(3 * size, scenario)]
 
@@ -70,44 +67,78 @@ def test_steady_mix_is_ten_to_one_to_two() -> None:
 
 def test_names_are_unique_within_a_scenario() -> None:
     """A name stands for one kind of request, as it is a metric's label."""
-    for mix in SCENARIOS.values():
-        requests = requests_of(mix, held_out()[0])
+    for mix in MIXES.values():
+        requests = requests_of(mix, ROWS[0])
         assert len(set(requests)) == len(requests)
 
 
-def test_prediction_asks_the_features_and_knows_the_score() -> None:
-    """A prediction's body is the row without its score, which is kept as the true value."""
-    row = held_out()[0]
-    action = predict(row, seeded())
+def test_prediction_asks_the_features_and_keeps_the_true_value() -> None:
+    """A prediction's body is the row's features; the answer must hold the target."""
+    row = ROWS[0]
+    action = predict("score")(row, seeded())
 
-    assert json.loads(action.body) == {name: row[name] for name in FEATURES}
-    assert action.actual == row[TARGET]
+    assert json.loads(action.body) == row.features
+    assert (action.target, action.actual) == ("score", row.actual)
 
 
-@pytest.mark.parametrize("color", [held_out(), white()], ids=["red", "white"])
-def test_every_wine_is_acceptable(color: list[dict[str, float]]) -> None:
-    """No held-out red and no white wine is outside what the service allows."""
-    assert {200} == {strict_status(predict(row, seeded()).body) for row in color}
+def test_every_row_of_the_example_is_acceptable(example_bundle: Path) -> None:
+    """No row of either population is outside what the service allows."""
+    manifest = read_manifest(example_bundle)
+    populations = load_populations("held_out", manifest)
+    ask = predict(manifest.target)
+
+    for rows in (populations.usual, populations.drifted):
+        bodies = (ask(row, seeded()).body for row in rows)
+        assert {strict_status(body, manifest) for body in bodies} == {200}
 
 
 def test_every_kind_of_bad_input_is_there() -> None:
     """The malformed scenario covers the kinds that were thought of."""
-    assert MALFORMED.keys() == KINDS
+    assert {name for _, name in requests_of(MIXES["malformed"], ROWS[0])} == KINDS
 
 
-@pytest.mark.parametrize(("name", "make"), MALFORMED.items(), ids=MALFORMED)
-def test_malformed_request_expects_what_the_contract_says(name: str, make: Maker) -> None:
-    """Twenty variants of each kind are refused by a strict reading, with the status expected."""
+@pytest.mark.parametrize("number", range(len(KINDS)))
+def test_malformed_request_expects_what_the_contract_says(number: int) -> None:
+    """Twenty variants of each kind are rejected by a strict reading, with the status expected."""
     rng = seeded(1)
-    actions = [make(row, rng) for row in held_out()[: 2 if name == "too_large" else 20]]
+    make = MAKERS["malformed"][number]
+    actions = [make(row, rng) for row in (ROWS[:2] if number == len(KINDS) - 1 else ROWS)]
     deserved = {405 if action.method == "GET" else strict_status(action.body) for action in actions}
 
     assert deserved == {action.status for action in actions}
 
 
+def test_the_same_is_true_of_the_example(example_bundle: Path) -> None:
+    """Its names and ranges come from the bundle; each kind is tried on one row."""
+    manifest = read_manifest(example_bundle)
+    [row, *_] = load_populations("held_out", manifest).usual
+    for make in malformed(manifest):
+        action = make(row, seeded(1))
+        expected = 405 if action.method == "GET" else strict_status(action.body, manifest)
+
+        assert (action.name, action.status) == (action.name, expected)
+
+
+def test_kinds_that_no_field_allows_are_left_out() -> None:
+    """Without a range nothing is below or above it; without a required field none can be missing.
+
+    A field that is called as the unknown one is not mistaken for it.
+    """
+    features = (Feature("unknown", nullable=True),)
+    mix = malformed(replace(MANIFEST, features=features))
+    row = ROWS[0]._replace(features={"unknown": 1.0})
+    names = {name for _, name in requests_of(mix, row)}
+    (unknown,) = (make for make in mix if make(row, seeded()).name == "unknown_field")
+
+    assert names == KINDS - {"below", "above", "missing_field", "null"}
+    assert json.loads(unknown(row, seeded()).body).keys() == {"unknown", "unknown_"}
+
+
 def test_bad_value_spoils_one_field() -> None:
-    """A bad value is text in exactly one field; all others are the wine's."""
-    row = held_out()[0]
+    """A bad value is text in exactly one field; all others are the row's."""
+    row = ROWS[0]
+    (bad_value,) = (make for make in steady(MANIFEST) if make(row, seeded()).name == "bad_value")
     sent = json.loads(bad_value(row, seeded(1)).body)
 
-    assert [type(sent[name]) for name in FEATURES if sent[name] != row[name]] == [str]
+    changed = [name for name in row.features if sent[name] != row.features[name]]
+    assert [type(sent[name]) for name in changed] == [str]

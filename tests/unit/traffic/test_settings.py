@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tools import ROOT
-from traffic.settings import Settings, SettingsError, read_settings, variable
+from traffic.errors import TrafficError
+from traffic.settings import Settings, read_settings, variable
 
 SERVICE = ROOT / "services" / "locust"
 
@@ -29,14 +30,27 @@ def _locusts_own() -> set[str]:
     return set(re.findall(r'env_var="(LOCUST_\w+)"', source))
 
 
-def test_empty_environment_gives_the_defaults() -> None:
-    """Nothing has to be set, and empty means unset."""
-    assert Settings() == read_settings({}) == read_settings({"LOCUST_SEED": ""})
+BUNDLE = {"LOCUST_BUNDLE": "somewhere"}
+
+
+def test_only_the_bundle_has_to_be_set() -> None:
+    """Everything else has a default, and empty means unset."""
+    assert Settings("somewhere") == read_settings(BUNDLE)
+    assert Settings("somewhere") == read_settings(BUNDLE | {"LOCUST_SEED": ""})
+
+
+def test_the_bundle_is_the_models() -> None:
+    """MODEL_BUNDLE names it as well, LOCUST_BUNDLE before it; without either it is one line."""
+    assert read_settings({"MODEL_BUNDLE": "a"}).bundle == "a"
+    assert read_settings({"MODEL_BUNDLE": "a", "LOCUST_BUNDLE": "b"}).bundle == "b"
+    with pytest.raises(TrafficError, match=r"^LOCUST_BUNDLE: unset; it names the directory"):
+        read_settings({})
 
 
 def test_every_setting_is_read() -> None:
     """Each field comes from its variable, in its type."""
     environment = {
+        "LOCUST_BUNDLE": "somewhere",
         "LOCUST_SCENARIO": "malformed",
         "LOCUST_ROWS": "gradual",
         "LOCUST_GRADUAL_SECONDS": "60",
@@ -48,7 +62,9 @@ def test_every_setting_is_read() -> None:
         "LOCUST_METRICS_HOST": "0.0.0.0",
         "LOCUST_METRICS_PORT": "19646",
     }
-    expected = Settings("malformed", "gradual", 60.0, 0.5, -7, 0.25, 0.0, -1.0, "0.0.0.0", 19646)
+    expected = Settings(
+        "somewhere", "malformed", "gradual", 60.0, 0.5, -7, 0.25, 0.0, -1.0, "0.0.0.0", 19646
+    )
 
     assert environment.keys() == {variable(field.name) for field in fields(Settings)}
     assert expected == read_settings(environment)
@@ -58,7 +74,6 @@ def test_every_setting_is_read() -> None:
     ("name", "text", "wanted"),
     [
         ("LOCUST_SCENARIO", "stedy", "none of steady, malformed"),
-        ("LOCUST_ROWS", "blue", "none of red, white, gradual"),
         ("LOCUST_GRADUAL_SECONDS", "0", "not a number of at least 1"),
         ("LOCUST_REQUESTS_PER_SECOND_PER_USER", "-1", "not a number of at least 0"),
         ("LOCUST_REQUESTS_PER_SECOND_PER_USER", "inf", "not a number of at least 0"),
@@ -73,8 +88,8 @@ def test_every_setting_is_read() -> None:
 )
 def test_bad_value_is_one_line_that_names_the_setting(name: str, text: str, wanted: str) -> None:
     """The message holds the variable, what it is, and what it may be."""
-    with pytest.raises(SettingsError, match=f"^{name}: '{re.escape(text)}' is {wanted}") as error:
-        read_settings({name: text})
+    with pytest.raises(TrafficError, match=f"^{name}: '{re.escape(text)}' is {wanted}") as error:
+        read_settings(BUNDLE | {name: text})
 
     assert "\n" not in str(error.value)
 
@@ -86,7 +101,7 @@ def test_settings_file_sets_only_what_is_read() -> None:
 
     assert settings.keys() <= known
     assert not [value for value in settings.values() if re.search(r"[\s\"'#$]", value)]
-    read_settings(settings)
+    read_settings(BUNDLE | settings)
 
 
 def test_settings_file_sets_no_address() -> None:
@@ -96,12 +111,11 @@ def test_settings_file_sets_no_address() -> None:
 
 def test_settings_are_listed() -> None:
     """`python -m traffic.settings` names every setting once, without starting locust."""
-    path = f"{SERVICE}:{ROOT / 'examples'}"
     done = subprocess.run(
         [sys.executable, "-m", "traffic.settings"],
         capture_output=True,
         check=True,
-        env={"PYTHONPATH": path},
+        env={"PYTHONPATH": str(SERVICE)},
         text=True,
     )
     listed = [line.split()[0] for line in done.stdout.splitlines()]
@@ -111,9 +125,8 @@ def test_settings_are_listed() -> None:
 
 def test_traffic_does_not_need_locust() -> None:
     """Importing the package patches nothing: only the locustfile imports locust."""
-    path = f"{SERVICE}:{ROOT / 'examples'}"
     code = (
         "import sys, traffic.client, traffic.exporter\n"
         "assert not {'locust', 'gevent'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path})
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(SERVICE)})

@@ -26,7 +26,7 @@ GOOD = (
 )
 BODIES = {
     "good": GOOD,
-    "unknown field": GOOD[:-1] + b',"color":"red"}',
+    "unknown field": GOOD[:-1] + b',"color":"blue"}',
     "missing field": b'{"ph":3}',
     "wrong type": GOOD.replace(b"3.51", b'"3.51"'),
     "out of range": GOOD.replace(b"3.51", b"15"),

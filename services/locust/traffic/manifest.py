@@ -1,0 +1,75 @@
+"""What the traffic reads of a bundle's `bundle.json`; standard library only, unlike the bundle's.
+
+The locust image has neither NumPy nor pydantic, so the service's own reader does not run there.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from traffic.errors import TrafficError
+
+MANIFEST_FILE = "bundle.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input: what the service accepts, and its standard deviation in training."""
+
+    name: str
+    integer: bool = False
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    sigma: float = 1.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One bundle: its model's inputs in order, the name of what it predicts, and its files."""
+
+    path: Path
+    name: str
+    target: str
+    features: tuple[Feature, ...]
+    files: frozenset[str]
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Return what the bundle in `directory` says. Raises TrafficError."""
+    path = directory / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return _manifest(path, content)
+    except OSError as error:
+        raise TrafficError(f"no bundle at {directory}: {path.name}: {error.strerror}") from error
+    except KeyError as error:
+        raise TrafficError(f"{path}: {error} is missing") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise TrafficError(f"{path} is not a bundle's: {error}") from error
+
+
+def _manifest(path: Path, content: dict[str, Any]) -> Manifest:
+    if content["format"] != FORMAT:
+        raise TrafficError(f"{path} has format {content['format']}; this client reads {FORMAT}")
+    sigmas = {reference["name"]: reference["sigma"] for reference in content["reference"]}
+    return Manifest(
+        path=path,
+        name=content["name"],
+        target=content["target"]["name"],
+        features=tuple(_feature(each, sigmas[each["name"]]) for each in content["features"]),
+        files=frozenset(content["files"]),
+    )
+
+
+def _feature(content: dict[str, Any], sigma: float) -> Feature:
+    return Feature(
+        name=content["name"],
+        integer=content["type"] == "integer",
+        nullable=content["nullable"],
+        minimum=content.get("minimum"),
+        maximum=content.get("maximum"),
+        sigma=sigma,
+    )
