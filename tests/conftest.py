@@ -1,4 +1,4 @@
-"""The directory a test lies in is its tier, and the tier is its marker."""
+"""Marks every test with its tier, which is the directory of its file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def example_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train the example's bundle, once for all tests; they only read it."""
-    from example import train  # noqa: PLC0415 pandas, for those who need it
+    """Train the example's bundle once for all tests, which only read it."""
+    from example import train  # noqa: PLC0415 imports pandas, which few tests need
 
     directory = tmp_path_factory.mktemp("bundle") / "example"
     train(directory)
@@ -29,7 +29,7 @@ def example_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def example(example_bundle: Path) -> "Manifest":
-    """Return what the example's bundle says."""
-    from bundle.load import load_manifest  # noqa: PLC0415 scikit-learn, likewise
+    """Return the manifest of the example's bundle."""
+    from bundle.load import load_manifest  # noqa: PLC0415 likewise
 
     return load_manifest(example_bundle)

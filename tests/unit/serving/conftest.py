@@ -1,4 +1,4 @@
-"""The application of a worker, without a server."""
+"""The application of a worker without a server."""
 
 from pathlib import Path
 
