@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serving.settings import Settings
 from tests.support.k8s import (
     OVERLAYS,
     WITH_FIDDLER,
@@ -167,10 +168,7 @@ def graceful_timeout() -> int:
     setting = named_settings("model").get("MODEL_GRACEFUL_TIMEOUT")
     if setting:
         return int(setting)
-    source = (ROOT / "services/model/serving/settings.py").read_text()
-    found = re.search(r"graceful_timeout: .*?\] = (\d+)", source, re.DOTALL)
-    assert found
-    return int(found[1])
+    return int(Settings.model_fields["graceful_timeout"].default)
 
 
 def named_settings(service: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.docker import Stack, assert_locked_up, chosen, composed, to_be_had
+from tests.support.docker import Stack, assert_hardened, composed, default_services, is_available
 from tests.support.wait import eventually
 
 GRAFANA = "grafana/grafana:13.2.0"
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test builds the images
 @pytest.fixture(scope="module")
 def services() -> tuple[str, ...]:
     """Return the services that this machine can run: Grafana's image is not everywhere."""
-    return (*SERVICES, "grafana") if to_be_had(GRAFANA) else SERVICES
+    return (*SERVICES, "grafana") if is_available(GRAFANA) else SERVICES
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_every_container_is_healthy_and_locked_up(stack: Stack, services: tuple[
 
     assert set(containers) == set(services)
     for known in containers.values():
-        assert_locked_up(known)
+        assert_hardened(known)
 
 
 def test_prometheus_sees_every_target_up(stack: Stack, services: tuple[str, ...]) -> None:
@@ -70,7 +70,7 @@ def test_without_fiddler_nothing_is_spooled_or_published(stack: Stack) -> None:
     predicted = "sum(model_predictions_total) > 0"
     eventually(lambda: value(stack, predicted), predicted, timeout=120)
 
-    assert set(chosen(**asked)) - set(chosen()) == {"publisher"}
+    assert set(default_services(**asked)) - set(default_services()) == {"publisher"}
     assert stack.compose("exec", "-T", "model", "ls", "-A", "/var/spool/model") == ""
     assert value(stack, "count(model_spool_events_total > 0)") == 0
     assert value(stack, 'count(up{job="publisher"})') == 0

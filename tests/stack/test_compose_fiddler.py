@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bundle.manifest import Manifest
-from tests.support.docker import Stack, assert_locked_up, bridge_address, composed
+from tests.support.docker import Stack, assert_hardened, bridge_address, composed
 from tests.support.example import TARGET, Row, held_out_rows, without_target
 from tests.support.model import Samples, parse, total
 from tests.support.wait import eventually
@@ -141,7 +141,7 @@ def test_every_container_is_healthy_and_locked_up(stack: Stack) -> None:
 
     assert set(containers) == set(SERVICES)
     for known in containers.values():
-        assert_locked_up(known)
+        assert_hardened(known)
 
 
 def test_spool_belongs_to_those_who_write_it(stack: Stack) -> None:

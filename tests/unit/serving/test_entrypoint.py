@@ -1,8 +1,5 @@
 """The preparations of the entrypoint before gunicorn starts."""
 
-import importlib.util
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from serving.settings import Settings
-from tests.support.machine import free_port
+from tests.support.machine import free_port, port_in_use
+from tests.support.servers import load_script
 from tools import ROOT
 
 ENTRYPOINT = ROOT / "services" / "model" / "entrypoint.py"
@@ -19,27 +17,13 @@ ENTRYPOINT = ROOT / "services" / "model" / "entrypoint.py"
 @pytest.fixture(name="entrypoint", scope="module")
 def _entrypoint() -> ModuleType:
     """Load the model's entrypoint by its path, because other services have one too."""
-    spec = importlib.util.spec_from_file_location("model_entrypoint", ENTRYPOINT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ENTRYPOINT)
 
 
 @pytest.fixture(name="settings")
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.delenv("MODEL_PREDICTION_KEYS", raising=False)
     return Settings(bundle=tmp_path / "bundle", metrics_dir=tmp_path / "metrics")
-
-
-@pytest.fixture(name="taken")
-def _taken() -> Iterator[int]:
-    """Return a port that is in use."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
 
 
 def test_wiping_removes_only_metric_files(entrypoint: ModuleType, tmp_path: Path) -> None:
@@ -66,12 +50,12 @@ def test_wiping_a_file_is_an_error(entrypoint: ModuleType, tmp_path: Path) -> No
             entrypoint.wipe(path)
 
 
-def test_a_port_in_use_is_named(entrypoint: ModuleType, taken: int) -> None:
+def test_a_port_in_use_is_named(entrypoint: ModuleType) -> None:
     """The error names the setting, the address and the reason."""
-    with pytest.raises(entrypoint.StartError) as failed:
-        entrypoint.check_port("MODEL_PORT", "127.0.0.1", taken)
+    with port_in_use() as port, pytest.raises(entrypoint.StartError) as failed:
+        entrypoint.check_port("MODEL_PORT", "127.0.0.1", port)
 
-    assert str(failed.value) == f"MODEL_PORT: port {taken} of 127.0.0.1: address already in use"
+    assert str(failed.value) == f"MODEL_PORT: port {port} of 127.0.0.1: address already in use"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])

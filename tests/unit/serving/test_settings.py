@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.settings import Settings, SettingsError, read_settings, split_keys, variable
+from tests.support.settings_files import bare_settings
 from tools import ROOT
 
 SERVICE = ROOT / "services" / "model"
@@ -128,9 +129,7 @@ def test_all_settings_can_be_listed() -> None:
 
 def test_settings_env_sets_only_existing_settings() -> None:
     """It has bare KEY=value lines and no secret."""
-    lines = (SERVICE / "settings.env").read_text("utf-8").splitlines()
-    pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    settings = bare_settings(SERVICE / "settings.env")
 
-    assert pairs.keys() <= {variable(name) for name in Settings.model_fields}
-    assert "MODEL_PREDICTION_KEYS" not in pairs
-    assert not any(character in value for value in pairs.values() for character in "\"' ")
+    assert settings.keys() <= {variable(name) for name in Settings.model_fields}
+    assert "MODEL_PREDICTION_KEYS" not in settings
