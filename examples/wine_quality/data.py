@@ -1,4 +1,4 @@
-"""The vendored UCI Wine Quality rows and their split; standard library only, for the client too.
+"""The vendored UCI Wine Quality rows and their split.
 
 Cortez et al. (2009), CC BY 4.0: see NOTICE.
 """

@@ -360,5 +360,5 @@ def _target_files() -> list[Path]:
 
 
 def _has_none(name: str) -> bool:
-    """Tell whether a variable has no default that a person could write down."""
+    """Return whether a variable has no default that a person could write down."""
     return name.endswith(("_KEYS", "_FILE", "_PASSWORD", "_BUNDLE"))

@@ -129,7 +129,7 @@ def test_ui_starts_by_itself_and_a_reset_is_a_counter_reset(
 
 
 def _drifts(service: StrictService, populations: Populations) -> bool | None:
-    """Tell whether the last row asked about is a drifted one; None where it is in neither file."""
+    """Return whether the last row asked about is a drifted one; None where neither file has it."""
     asked = service.last_row
     if asked in [row.features for row in populations.drifted]:
         return True
