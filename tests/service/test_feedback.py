@@ -193,7 +193,7 @@ def test_without_a_key_the_start_warns(start_model: StartModel, held_out: list[R
         assert reasons(send(restarted, rest)) == ["unknown"] * 2
 
     assert len(warnings) == 1
-    assert "labels will not survive a restart" in warnings[0]
+    assert "labels sent after a restart will be rejected" in warnings[0]
 
 
 def test_neither_keys_nor_ids_are_told(model: Model, held_out: list[Row]) -> None:
