@@ -3,6 +3,7 @@
 From sums of powers of the errors, rules make MAE, RMSE, bias and their confidence intervals.
 """
 
+from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ _HELP = {
 # Times the predictions' standard deviation: one absurd label must not make a sum of fourth powers
 # so large that it no longer notices ordinary ones, nor overflow it.
 MAX_ERROR_SIGMAS = 1_000.0
+_BINS = "Labels by the reference bin of the prediction; of the version that runs only."
+_BIN_ERRORS = "Sum of |prediction - actual| by the reference bin of the prediction."
 _SIGNED = "Sum of |prediction - actual| by its sign; their difference over the labels is the bias."
 
 
@@ -34,7 +37,9 @@ class FeedbackMetrics:
     """The families of one model in one worker. Not thread-safe."""
 
     def __init__(self, manifest: Manifest, directory: Path) -> None:
-        self._model = manifest.name
+        self._model, self._version = manifest.name, manifest.version
+        self._edges = manifest.reference[-1].edges
+        self._bins = [each.bin for each in manifest.reference[-1].bins]
         self._directory = directory
         self._max_error = MAX_ERROR_SIGMAS * manifest.reference[-1].sigma
         layout = Layout("counter")
@@ -57,9 +62,12 @@ class FeedbackMetrics:
         amounts = np.array(
             [1.0, abs(error), error**2, error**4, delay, max(error, 0.0), max(-error, 0.0)]
         )
-        self._of(prediction.version).add(
-            slice(age * len(amounts), (age + 1) * len(amounts)), amounts
-        )
+        slots = self._of(prediction.version)
+        slots.add(slice(age * len(amounts), (age + 1) * len(amounts)), amounts)
+        if prediction.version == self._version:
+            # Another version's bins are not known here.
+            first = len(AGES) * len(amounts) + 2 * bisect_right(self._edges, prediction.prediction)
+            slots.add(slice(first, first + 2), amounts[:2])
 
     def reject(self, reason: str) -> None:
         """Count one label that was refused."""
@@ -79,4 +87,9 @@ class FeedbackMetrics:
                 layout.counter(f"model_feedback{name}", help_text, labels)
             for sign in ("pos", "neg"):
                 layout.counter("model_feedback_error_sum", _SIGNED, {**labels, "sign": sign})
+        if version == self._version:
+            for bin_ in self._bins:
+                labels = {"model": self._model, "version": version, "bin": bin_}
+                layout.counter("model_feedback_bin", _BINS, labels)
+                layout.counter("model_feedback_bin_absolute_error_sum", _BIN_ERRORS, labels)
         return layout.create(self._directory, f"feedback-{version}")
