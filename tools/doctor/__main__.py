@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from tools import ROOT
+from tools import ROOT, command
 from tools.doctor import cluster, local
 from tools.doctor.findings import Finding, Level
 from tools.stack.settings import StackError, load_settings
@@ -46,4 +46,4 @@ def _print(finding: Finding) -> Level:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)
