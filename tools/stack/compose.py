@@ -46,7 +46,8 @@ def up(settings: Settings) -> None:
     project.remember(settings)
     _compose(settings, "up", "--detach", "--build", "--wait", *started)
     print("the stack is up, in containers")
-    print(table(addresses(settings, [name for name in _ours() if name in _containers(settings)])))
+    containers = _containers(settings)
+    print(table(addresses(settings, [name for name in _ours() if name in containers])))
     _print_page(settings)
 
 

@@ -17,8 +17,7 @@ def check_ports(settings: Settings, names: Iterable[str]) -> None:
     ]
     if taken:
         raise StackError(
-            f"{'ports' if len(taken) > 1 else 'port'} {', '.join(taken)} in use:"
-            " stop what uses them, or set other ports in .env"
+            f"ports in use: {', '.join(taken)}; stop what uses them, or set others in .env"
         )
 
 

@@ -40,7 +40,10 @@ def query(settings: Settings, expression: str) -> list[dict[str, Any]]:
 def running_version(settings: Settings) -> str | None:
     """Return the version that the model serves; None where it does not answer."""
     body = _get(settings.url("MODEL_PORT", "/"))
-    return str(json.loads(body)["version"]) if body else None
+    try:
+        return str(json.loads(body)["version"]) if body else None
+    except (ValueError, TypeError, KeyError):  # another program has this port
+        return None
 
 
 def page(settings: Settings) -> str | None:

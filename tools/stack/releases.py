@@ -11,7 +11,7 @@ from tools.stack.settings import StackError
 # The versions of compose.yaml's images; <PROGRAM>_RELEASE in .env names others.
 VERSIONS = {"prometheus": "3.13.2", "alertmanager": "0.34.0", "grafana": "13.2.0"}
 # Where they come from; a mirror has the same paths.
-SITES = {"GITHUB_URL": "https://github.com", "GRAFANA_URL": "https://dl.grafana.com"}
+SITES = {"GITHUB_URL": "https://github.com", "GRAFANA_DOWNLOAD_URL": "https://dl.grafana.com"}
 
 # SHA-256 of archives, each found equal in two places or more. An archive that is not listed must
 # have the checksum that its release publishes beside it.
@@ -73,7 +73,7 @@ def release(program: str, environment: Mapping[str, str]) -> Release:
     version = environment.get(f"{program.upper()}_RELEASE", VERSIONS[program])
     name = f"{program}-{version}.{_platform()}"
     if program == "grafana":
-        site = f"{_site('GRAFANA_URL', environment)}/oss/release"
+        site = f"{_site('GRAFANA_DOWNLOAD_URL', environment)}/oss/release"
         return Release(program, name, site, f"{name}.tar.gz.sha256")
     site = f"{_site('GITHUB_URL', environment)}/prometheus/{program}/releases/download/v{version}"
     return Release(program, name, site, "sha256sums.txt")
