@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 
-from tools import ROOT
+from tools import ROOT, command
 from tools.stack.settings import StackError, load_settings
 
 DOCKERFILE = ROOT / "services" / "Dockerfile"
@@ -73,4 +73,4 @@ def run(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools import ROOT
+from tools import ROOT, command
 from tools.stack.services import table
 from tools.stack.settings import StackError, load_settings
 
@@ -261,4 +261,4 @@ def _need(tool: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

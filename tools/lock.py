@@ -13,6 +13,7 @@ from tools import ROOT
 DEVELOPMENT = "requirements-dev.txt"
 GROUPS = {
     DEVELOPMENT: "dev",
+    "requirements.txt": "stack",
     "services/model/requirements.txt": "model",
     "services/model/requirements-train.txt": "train",
     "services/locust/requirements.txt": "locust",

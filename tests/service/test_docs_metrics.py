@@ -77,13 +77,7 @@ def _model_page(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
 def _locust_page(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the metrics of a running locust that sends nothing."""
     log = tmp_path_factory.mktemp("locust") / "log"
-    settings = {
-        "host": "http://127.0.0.1:9",
-        "headless": True,
-        "users": 0,
-        "bundle": example_bundle,
-    }
-    with locust(log, **settings) as client:
+    with locust(log, example_bundle, host="http://127.0.0.1:9", headless=True, users=0) as client:
 
         def page() -> str:
             assert client.process.poll() is None, log.read_text()

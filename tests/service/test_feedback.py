@@ -192,7 +192,7 @@ def test_a_start_without_a_key_warns(start_model: StartModel, held_out: list[Row
         assert reasons(send(restarted, rest)) == ["unknown"] * 2
 
     assert len(warnings) == 1
-    assert "labels will not survive a restart" in warnings[0]
+    assert "labels sent after a restart will be rejected" in warnings[0]
 
 
 def test_keys_and_ids_do_not_leak(model: Model, held_out: list[Row]) -> None:

@@ -10,8 +10,10 @@ import httpx
 from tests.support.machine import free_port
 from tests.support.processes import environment
 from tools import ROOT
+from tools.stack.releases import SITES
 from tools.stack.settings import PORTS, Settings, load_settings
 
+NOWHERE = "http://127.0.0.1:9"
 _STAND_IN = ROOT / "tests" / "stack" / "stand_in_grafana.py"
 
 
@@ -30,6 +32,9 @@ class Stack:
                 **dict.fromkeys(("MODEL_BUNDLE", "LOCUST_HOST", "SLACK_WEBHOOK_FILE"), ""),
                 **dict.fromkeys(("FIDDLER_URL", "FIDDLER_ORG_ID", "FIDDLER_AUTH_TOKEN"), ""),
                 "GF_SECURITY_ADMIN_PASSWORD": "",
+                # Nothing is downloaded, and no earlier download is used.
+                **dict.fromkeys(SITES, NOWHERE),
+                "XDG_CACHE_HOME": str(directory / "cache"),
                 "GRAFANA_BINARY": str(_grafana(directory)),
                 **{name: str(port) for name, port in zip(PORTS, sorted(ports), strict=True)},
                 **settings,

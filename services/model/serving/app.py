@@ -51,7 +51,7 @@ def create_service(settings: Settings) -> Service:
     """Load the bundle and build the service on it."""
     bundle = load_bundle(settings.bundle)
     manifest = bundle.manifest
-    metrics = ModelMetrics(manifest, settings.metrics_dir)
+    metrics = ModelMetrics(manifest, settings.metrics_dir, settings.workers)
     # The first call of an estimator is the slowest; no client should wait for it.
     means = [each.mean for each in manifest.reference if each.name != PREDICTION]
     bundle.estimator.predict(np.array([means]))

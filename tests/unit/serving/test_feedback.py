@@ -64,7 +64,8 @@ def test_every_series_starts_at_zero(worker: Receiver) -> None:
     assert by_label(samples, "model_feedback_rejected_total", "reason") == dict.fromkeys(
         REJECTIONS, 0
     )
-    assert len(samples) == len(REJECTIONS) + 7 * len(AGES)
+    bins = len(make_manifest().reference[-1].bins)
+    assert len(samples) == len(REJECTIONS) + 7 * len(AGES) + 2 * bins
     assert {dict(key[1])["version"] for key in samples} == {VERSION}
 
 
@@ -95,6 +96,25 @@ def test_sums_equal_numpy(worker: Receiver) -> None:
         signs = by_label(samples, "model_feedback_error_sum_total", "sign", age=name)
         assert signs["pos"] == pytest.approx(error[mine & (error > 0)].sum(), rel=1e-12)
         assert signs["neg"] == pytest.approx(-error[mine & (error < 0)].sum(), rel=1e-12)
+
+
+def test_labels_are_counted_by_the_bin_of_their_prediction(worker: Receiver) -> None:
+    """Labels and absolute errors by bin equal those that NumPy counts."""
+    reference = make_manifest().reference[-1]
+    rng = np.random.default_rng(2)
+    actual, predicted = rng.uniform(0, 10, 300), rng.uniform(3, 9, 300)
+    predicted[: len(reference.edges)] = reference.edges
+    for truth, prediction in np.stack([actual, predicted], axis=1).tolist():
+        assert worker.accept(worker.label(truth, prediction, NOW)) is None
+
+    samples = worker.samples()
+    index = np.searchsorted(reference.edges, predicted, side="right")
+    for place, each in enumerate(reference.bins):
+        errors = np.abs(predicted - actual)[index == place]
+        counted = total(samples, "model_feedback_bin_total", bin=each.bin)
+        summed = total(samples, "model_feedback_bin_absolute_error_sum_total", bin=each.bin)
+        assert counted == len(errors)
+        assert summed == pytest.approx(errors.sum(), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ From these sums of powers of the errors, recording rules compute MAE (mean absol
 (root mean squared error), bias and their confidence intervals.
 """
 
+from bisect import bisect_right
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,17 @@ _HELP = {
 # label could overflow the sum of fourth powers, or make it too large for later labels to change it.
 MAX_ERROR_SIGMAS = 1_000.0
 _SIGNED = "Sum of |prediction - actual| by sign; positive minus negative, per label, is the bias."
+_BINS = "Labels by the reference bin of the prediction; of the running version only."
+_BIN_ERRORS = "Sum of |prediction - actual| by the reference bin of the prediction."
 
 
 class FeedbackMetrics:
     """The metric families of one model in one worker. Not thread-safe."""
 
     def __init__(self, manifest: Manifest, directory: Path) -> None:
-        self._model = manifest.name
+        self._model, self._version = manifest.name, manifest.version
+        self._edges = manifest.reference[-1].edges
+        self._bins = [each.bin for each in manifest.reference[-1].bins]
         self._directory = directory
         self._max_error = MAX_ERROR_SIGMAS * manifest.reference[-1].sigma
         layout = Layout("counter")
@@ -58,9 +63,12 @@ class FeedbackMetrics:
         amounts = np.array(
             [1.0, abs(error), error**2, error**4, delay, max(error, 0.0), max(-error, 0.0)]
         )
-        self._of(prediction.version).add(
-            slice(age * len(amounts), (age + 1) * len(amounts)), amounts
-        )
+        slots = self._of(prediction.version)
+        slots.add(slice(age * len(amounts), (age + 1) * len(amounts)), amounts)
+        if prediction.version == self._version:
+            # The bins of another version are unknown here.
+            first = len(AGES) * len(amounts) + 2 * bisect_right(self._edges, prediction.prediction)
+            slots.add(slice(first, first + 2), amounts[:2])
 
     def reject(self, reason: str) -> None:
         """Count one rejected label."""
@@ -80,4 +88,9 @@ class FeedbackMetrics:
                 layout.counter(f"model_feedback{name}", help_text, labels)
             for sign in ("pos", "neg"):
                 layout.counter("model_feedback_error_sum", _SIGNED, {**labels, "sign": sign})
+        if version == self._version:
+            for bin_ in self._bins:
+                labels = {"model": self._model, "version": version, "bin": bin_}
+                layout.counter("model_feedback_bin", _BINS, labels)
+                layout.counter("model_feedback_bin_absolute_error_sum", _BIN_ERRORS, labels)
         return layout.create(self._directory, f"feedback-{version}")

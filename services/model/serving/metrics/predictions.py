@@ -15,6 +15,7 @@ from bundle.arrays import Floats
 from bundle.manifest import Manifest
 from serving.inputs import BODY, BODY_REASONS, OTHER, REASONS, Fault
 from serving.metrics.distributions import Distributions
+from serving.metrics.repeats import SPANS, Repeats
 from serving.metrics.slots import Layout
 from serving.spool import OUTCOMES, Outcome
 
@@ -27,12 +28,21 @@ INFERENCE_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 class ModelMetrics:
     """The families of one model in one worker. Not thread-safe."""
 
-    def __init__(self, manifest: Manifest, directory: Path) -> None:
+    def __init__(self, manifest: Manifest, directory: Path, workers: int = 1) -> None:
+        self._repeats, self._workers = Repeats(), workers
         labels = {"model": manifest.name, "version": manifest.version}
         counters, histograms = Layout("counter"), Layout("histogram")
         self._distributions = Distributions(
             manifest.reference, _value_bounds(manifest), counters, histograms, labels
         )
+        repeats = {
+            span: counters.counter(
+                "model_feature_repeats",
+                "Earlier occurrences of the same row within the span, estimated.",
+                {**labels, "span": span},
+            )
+            for span in SPANS
+        }
         self._failures = counters.counter(
             "model_monitoring_failures",
             "Batches of predictions that were answered but not counted.",
@@ -68,6 +78,7 @@ class ModelMetrics:
         self._histograms = histograms.create(directory, "model")
         self._distributions.bind(self._counters, self._histograms)
         *self._buckets, self._sum = self._histograms.places[seconds]
+        self._repeated = {span: self._counters.places[slot] for span, slot in repeats.items()}
 
     def record(self, rows: Floats, predictions: Floats, seconds: float) -> None:
         """Count one call of the estimator: rows (n, features), NaN where missing, and (n,)."""
@@ -76,6 +87,9 @@ class ModelMetrics:
             cells = self._histograms.cells
             cells[self._buckets[bisect_left(INFERENCE_BOUNDS, seconds)]] += 1
             cells[self._sum] += seconds
+            for span, earlier in self._repeats.count(rows).items():
+                # Rows are spread over the workers: each sees one in so many earlier occurrences.
+                self._counters.cells[self._repeated[span]] += earlier * self._workers
         except Exception:
             # The prediction is answered all the same.
             log.exception("a prediction was not counted")
