@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bundle.manifest import Manifest
 
 TESTS = Path(__file__).parent
-# The quick ones first: whoever broke something learns of it in seconds.
+# The fastest tier runs first, so that most errors are reported within seconds.
 TIERS = ("unit", "contract", "rules", "service", "container", "stack")
 
 
