@@ -110,7 +110,7 @@ def test_group_names_are_unique() -> None:
 
 
 def test_rendering_is_fresh() -> None:
-    """prometheusrule.yaml is what render.py makes of the rules."""
+    """What is committed is what render.py makes of the sources."""
     done = subprocess.run([sys.executable, PROMETHEUS / "render.py", "--check"], check=False)
 
     assert done.returncode == 0
