@@ -69,7 +69,7 @@ def switch(settings: Settings, mode: str) -> None:
 
 def report(settings: Settings, mode: str) -> str:
     """Return what to watch, where and when."""
-    verdicts = settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature:verdict:1h")
+    verdicts = settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature:verdict")
     if probe.ready(settings, service("grafana")):
         verdicts = settings.url("GRAFANA_PORT", _DASHBOARD)
     alerts = settings.url("PROMETHEUS_PORT", "/alerts")

@@ -314,7 +314,9 @@ def test_slack_secret_is_where_alertmanager_looks() -> None:
     """api_url_file is relative to the working directory, below which Compose mounts secrets."""
     alertmanager = SERVICES["alertmanager"]
     config = yaml.safe_load((ROOT / "prometheus" / "alertmanager.slack.yml").read_text("utf-8"))
-    [[slack]] = [receiver["slack_configs"] for receiver in config["receivers"]]
+    [slack] = [
+        slack for receiver in config["receivers"] for slack in receiver.get("slack_configs", ())
+    ]
     [secret] = alertmanager["secrets"]
 
     assert f"{alertmanager['working_dir']}/{slack['api_url_file']}" == f"/run/secrets/{secret}"

@@ -15,7 +15,13 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 NAMES = [service.name for service in SERVICES]
 
 # Flags that differ between a process and a container: where things are.
-PLACES = ("--config.file", "--storage.path", "--storage.tsdb.path", "--web.listen-address")
+PLACES = (
+    "--config.file",
+    "--storage.path",
+    "--storage.tsdb.path",
+    "--web.console.templates",
+    "--web.listen-address",
+)
 
 
 def _programs() -> dict[str, str]:

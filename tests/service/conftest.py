@@ -172,7 +172,9 @@ def label(answer: Row, row: Row) -> dict[str, object]:
 
 def _wait_for_verdicts(prometheus: Prometheus) -> None:
     def recorded() -> bool:
-        verdicts = prometheus.by_label("model_feature:verdict:1h", "feature")
+        verdicts = prometheus.by_label(
+            'model_feature:verdict{window="1h",reference="training"}', "feature"
+        )
         return len(verdicts) == 12 and -1 not in verdicts.values()
 
     prometheus.program.until(recorded, "a verdict on each of the 12 signals is recorded")

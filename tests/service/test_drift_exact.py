@@ -136,7 +136,8 @@ def check_recorded(prometheus: Prometheus, wanted: Mapping[str, Expected], title
     """Wait until every row is in the window, then compare every recorded series."""
 
     def recorded(statistic: str) -> dict[str, float]:
-        return prometheus.by_label(f"model_feature:{statistic}:1h", "feature")
+        selector = '{window="1h",reference=~"|training"}'
+        return prometheus.by_label(f"model_feature:{statistic}{selector}", "feature")
 
     rows = {name: sum(each.counts.values()) for name, each in wanted.items()}
     prometheus.program.until(

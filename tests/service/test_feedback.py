@@ -227,7 +227,7 @@ def test_recorded_errors_equal_numpy(
             hurried(RULES, tmp_path / "rules", MINUTE_SECONDS),
         ) as prometheus,
     ):
-        a_minute_ago = f"up offset {2 * MINUTE_SECONDS}s == 1 and on () model:feedback_rows:1h"
+        a_minute_ago = f"up offset {2 * MINUTE_SECONDS}s == 1 and on () model:feedback_rows"
         eventually(lambda: prometheus.query(a_minute_ago), "the model was scraped a minute ago")
         labels, errors = predict(model, held_out)
         for part in chunks([*labels, *old_labels], 40):
@@ -241,20 +241,30 @@ def test_recorded_errors_equal_numpy(
 
 
 def _verify(prometheus: Prometheus, version: str, errors: Floats) -> None:
-    values = {"feedback_rows": float(len(errors)), **accuracy(errors)}
-    for name, expected in values.items():
-        _verify_series(prometheus, f"model:{name}:1h", version, expected)
+    _verify_series(prometheus, "model:feedback_rows{}", version, float(len(errors)))
+    for name, expected in accuracy(errors, _design_effect(prometheus, version, errors)).items():
+        metric, _, bound = name.partition(" ")
+        selector = f'{{bound="{bound}"}}' if bound else "{}"
+        _verify_series(prometheus, f"model:{metric}{selector}", version, expected)
+
+
+def _design_effect(prometheus: Prometheus, version: str, errors: Floats) -> float:
+    """Return how much less the labels weigh than as many independent ones, as it is recorded."""
+    effective = 'model:effective_feedback_rows{window="1h"}'
+    return len(errors) / prometheus.by_label(effective, "version")[version]
 
 
 def _verify_excess(prometheus: Prometheus, example: Manifest, errors: Floats) -> None:
-    promised = example.validation
+    promised, size = example.validation, np.abs(errors)
     spread = np.sqrt((promised.cv_rmse**2 - promised.cv_mae**2) / example.rows)
-    near_end = np.abs(errors).mean() - np.hypot(accuracy(errors)["mae_ci95"], 1.96 * spread)
+    labels = len(errors) / _design_effect(prometheus, example.version, errors)
+    near_end = size.mean() - 3.29 * np.hypot(size.std() / np.sqrt(labels - 1), spread)
     excess = near_end / promised.cv_mae - 1
 
-    _verify_series(prometheus, "model:mae_excess:1h", example.version, excess)
+    _verify_series(prometheus, "model:mae_excess{}", example.version, excess)
     # The validation error of the other version is unknown.
-    assert prometheus.by_label("model:mae_excess:1h", "version").keys() == {example.version}
+    of_hour = prometheus.by_label('model:mae_excess{window="1h"}', "version")
+    assert of_hour.keys() == {example.version}
 
 
 def _verify_expected_error(
@@ -264,14 +274,16 @@ def _verify_expected_error(
     bins = np.searchsorted(reference.edges, predicted, side="right")
     expected = np.mean([reference.bins[bin_].absolute_error or np.nan for bin_ in bins])
 
-    _verify_series(prometheus, "model:expected_mae:1h", example.version, expected)
+    _verify_series(prometheus, "model:expected_mae{}", example.version, expected)
     coverage = len(errors) / len(predicted)
-    _verify_series(prometheus, "model:feedback_coverage:1h", example.version, coverage)
+    _verify_series(prometheus, "model:feedback_coverage{}", example.version, coverage)
 
 
 def _verify_series(
-    prometheus: Prometheus, name: str, version: str, expected: float | np.floating
+    prometheus: Prometheus, selector: str, version: str, expected: float | np.floating
 ) -> None:
+    name = selector.replace("{", '{window="1h",')
+
     def recorded() -> bool:
         value = prometheus.by_label(name, "version").get(version, np.nan)
         return abs(value - float(expected)) < 1e-9

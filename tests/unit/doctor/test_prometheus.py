@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 NOW = 1795370400.0  # 2026-11-22T18:00:00Z
 REMEDIES = local.REMEDIES
-RULES = {"drift": ["model_feature:psi:1h", "FeatureDrift"]}
+RULES = {"drift": ["model_feature:psi", "FeatureDrift"]}
 
 
 def target(job: str = "model", **changes: str) -> Json:
@@ -120,12 +120,12 @@ def test_loaded_rules_are_one_line() -> None:
             [
                 group(
                     rules=[
-                        {"name": "model_feature:psi:1h", "health": "err", "lastError": "many"},
+                        {"name": "model_feature:psi", "health": "err", "lastError": "many"},
                         {"name": "FeatureDrift", "health": "ok"},
                     ]
                 )
             ],
-            "model_feature:psi:1h fails: many",
+            "model_feature:psi fails: many",
         ),
         (
             [group(lastEvaluation="2026-11-22T17:50:00Z")],
@@ -144,7 +144,7 @@ def test_the_expected_rules_are_those_of_the_files() -> None:
     expected = expected_rules(ROOT / "prometheus" / "rules")
 
     names = [name for rules in expected.values() for name in rules]
-    assert {"model_feature:psi:1h", "ModelDown"} <= set(names)
+    assert {"model_feature:psi", "ModelDown"} <= set(names)
 
 
 def series(version: str) -> Json:
