@@ -54,7 +54,7 @@ def _alertmanager(tmp_path: Path) -> Iterator[httpx.Client]:
         pytest.param(DOWN, SILENT, "suppressed", id="down silences no traffic"),
         pytest.param(DOWN, DRIFT | {"job": "other"}, "active", id="another model notifies"),
         pytest.param(SUDDEN, DRIFT, "suppressed", id="sudden silences the slow one"),
-        pytest.param(SUDDEN, DRIFT | {"feature": "alcohol"}, "active", id="of that feature only"),
+        pytest.param(SUDDEN, DRIFT | {"feature": "amount"}, "active", id="of that feature only"),
         pytest.param(DOWN, WATCHDOG, "active", id="the watchdog is never silent"),
         pytest.param(
             SILENT, BLIND | {"reason": "too_few_rows"}, "suppressed", id="no traffic, no rows"

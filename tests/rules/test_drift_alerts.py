@@ -50,7 +50,7 @@ def test_shift_of_one_signal_fires_its_alert_alone(
         "1m",
         inputs,
         [
-            {"expr": f'{firing} unless ALERTS{{alertname="ModelDown"}}', **case}
+            {"expr": f'{firing} unless ALERTS{{alertname=~"ModelDown|Watchdog"}}', **case}
             for case in (
                 {"eval_time": "30m", "exp_samples": []},
                 {"eval_time": "34m", "exp_samples": []},

@@ -48,7 +48,7 @@ class Exporter:
 
     def text(self) -> str:
         """Return the exposition."""
-        labels = 'model="wine",version="a"'
+        labels = 'model="loans",version="a"'
         lines = [
             f'model_feature_bin_total{{{labels},feature="ph",bin="{index:02}"}} {count:g}'
             for index, count in enumerate(self._process)

@@ -33,7 +33,7 @@ def series(name: str, labels: Labels, samples: Floats) -> dict[str, str]:
 
 def started(target: Labels, scrapes: int, at: float = 0.0) -> tuple[str, dict[str, str], Floats]:
     """Return the arguments for the series of a process that started `at` seconds."""
-    labels = {"job": "model", "model": "wine", "version": "a", **target}
+    labels = {"job": "model", "model": "loans", "version": "a", **target}
     return "model_start_time_seconds", labels, np.full(scrapes, at)
 
 
