@@ -142,9 +142,9 @@ def _encode(values: Mapping[str, object], literals: Mapping[str, str] = _NO_LITE
 
 
 def steady(manifest: Manifest) -> Mix:
-    """Return the mix of production: mostly valid requests."""
+    """Return the mix of production: valid requests, and a share that no alert minds is rejected."""
     bad_value = _one_field("bad_value", '"not a number"')
-    return {predict(manifest.target): 10, health: 1, bad_value: 2}
+    return {predict(manifest.target): 50, health: 5, bad_value: 1}
 
 
 def malformed(manifest: Manifest) -> Mix:
