@@ -16,6 +16,8 @@ docker run --rm --init --network host --workdir /src "${mounts[@]}" \
   python -m venv /venv
   /venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
     --require-hashes -r requirements-dev.txt
+  /venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+    --require-hashes -r services/publisher/requirements.txt
   /venv/bin/python --version
   exec /venv/bin/python -m pytest -q -p no:cacheprovider tests/unit tests/service
 '
