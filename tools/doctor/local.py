@@ -23,6 +23,7 @@ REMEDIES = prometheus.Remedies(
     target_down={"*": "`./task logs` says why; `./task up` starts what does not run"},
     rules_missing="restart Prometheus: `./task down`, `./task up`",
     no_alertmanager="restore prometheus/targets/alertmanager.yml",
+    optional=("grafana",),
     no_traffic="`./task logs -- locust` shows why; `./task up` starts it",
     clock="set this machine's clock by NTP",
 )

@@ -54,6 +54,8 @@ def prepare(settings: Settings) -> None:
 
 
 def _train(settings: Settings) -> None:
+    if not (settings.var / "bundle" / "bundle.json").is_file():
+        print("training the example", flush=True)
     given = {**settings.environment, "STACK_VAR": str(settings.var)}
     if subprocess.run([ROOT / "task", "bundle"], env=given, check=False).returncode:
         raise StackError("the example could not be trained; the reason is above")
