@@ -21,7 +21,11 @@ def test_targets_are_those_of_the_services_that_run(tmp_path: Path) -> None:
     directory = settings.var / "prometheus" / "config" / "targets"
 
     setup.write_files(settings, ["model", "grafana"])
+    setup.write_targets(settings, ["model", "grafana"])
     setup.write_files(settings, ["model", "prometheus"])
+    assert list(directory.iterdir()) == []
+    setup.write_targets(settings, ["model"])
+    setup.write_targets(settings, ["model", "prometheus"])
 
     assert {path.stem: json.loads(path.read_text()) for path in directory.iterdir()} == {
         "model": [{"targets": ["127.0.0.1:18001"], "labels": {"job": "model"}}],
