@@ -157,7 +157,7 @@ def test_dockerfile_and_compose_agree(name: str) -> None:
 
 @every_own_service
 def test_packages_are_installed_from_hashes_only(name: str) -> None:
-    """An image holds what the lock says."""
+    """An image holds what the lock names."""
     installs = re.findall(r"pip .*install (.*)", dockerfile(name))
 
     assert installs

@@ -78,7 +78,7 @@ def test_the_images_loaded_are_those_of_the_manifests(machine: Machine) -> None:
     assert machine.step("images").returncode == 0
 
     loaded = [call.rpartition(" ")[2] for call in machine.calls if "image load" in call]
-    assert loaded == ["ml-monitoring/model:0.1.0", "ml-monitoring/locust:0.1.0"]
+    assert loaded == [k8s.image("model"), k8s.image("locust")]
 
 
 def test_the_chart_is_pinned_and_gets_our_files(machine: Machine) -> None:

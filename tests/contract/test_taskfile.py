@@ -47,7 +47,7 @@ def test_the_contracts_commands_are_there() -> None:
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:
-    """Whoever types what the README says gets no "task does not exist"."""
+    """No command of the README fails with "task does not exist"."""
     readme = (ROOT / "README.md").read_text("utf-8")
     named = set(re.findall(r"\./task ([a-z0-9:-]+)", readme))
 

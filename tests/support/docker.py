@@ -17,19 +17,9 @@ from testcontainers.core.container import DockerContainer
 
 from tests.support.machine import free_port, require
 from tools import ROOT
+from tools.stack.settings import PORTS
 
 TAG = "test"
-# Each variable of compose.yaml that names a port of this machine.
-PORTS = (
-    "MODEL_PORT",
-    "MODEL_METRICS_PORT",
-    "PROMETHEUS_PORT",
-    "ALERTMANAGER_PORT",
-    "GRAFANA_PORT",
-    "LOCUST_PORT",
-    "LOCUST_METRICS_PORT",
-    "PUBLISHER_METRICS_PORT",
-)
 OURS = {"model", "locust", "publisher"}
 # As compose.yaml mounts it.
 METRICS_TMPFS = {"/run/model-metrics": "uid=10001,gid=10001,mode=0700,size=64m"}
@@ -81,7 +71,7 @@ def bridge_address() -> str:
 
 @cache
 def to_be_had(image: str) -> bool:
-    """Tell whether an image is here or can be pulled."""
+    """Return whether an image is here or can be pulled."""
     binary = require("docker")
     return any(
         subprocess.run([binary, *words, image], capture_output=True, check=False).returncode == 0
@@ -171,7 +161,9 @@ def composed(*services: str, **variables: str) -> Iterator[Stack]:
     stack = Stack(project, {**_environment(), **variables}, services)
     try:
         try:
-            stack.compose("up", "--detach", "--wait", "--wait-timeout", "180", *services)
+            stack.compose(
+                "up", "--no-build", "--detach", "--wait", "--wait-timeout", "180", *services
+            )
         except pytest.fail.Exception:
             print(stack.compose("logs", "--no-color", "--tail", "50"))  # noqa: T201 why it failed
             raise

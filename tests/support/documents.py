@@ -25,7 +25,7 @@ class Command:
 
 
 def documents() -> list[Path]:
-    """Return every document that tells people what to type."""
+    """Return every document with commands for people."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 
 

@@ -22,7 +22,7 @@ _ROUNDS = 3
 """Missed scrapes or evaluations that are no accident."""
 CLOCK_SECONDS = 5.0
 REJECTED_SHARE = 0.05
-"""Above it the alert InputsRejected fires as well."""
+"""The limit of the alerts on rejected rows."""
 
 
 class Prometheus(Protocol):
@@ -126,7 +126,7 @@ def _ours(answer: Json) -> list[Json]:
 
 
 def _is_new(answer: Json) -> bool:
-    """Tell whether Prometheus knows the model, but has never scraped it."""
+    """Return whether Prometheus knows the model, but has never scraped it."""
     health = {each["health"] for each in _ours(answer) if each["labels"]["job"] == "model"}
     return health == {"unknown"}
 

@@ -66,7 +66,7 @@ def down(settings: Settings) -> None:
 
 
 def status(settings: Settings) -> bool:
-    """Print each service's state and URL; return whether all is well."""
+    """Print each service's state and URL; return whether all of them work."""
     stack = _running_stack(settings)
     if stack is None:
         print("nothing is running; `./task up` starts the stack")

@@ -72,7 +72,7 @@ def test_a_missing_slack_file_is_named(tmp_path: Path) -> None:
 
 
 def test_what_a_person_sets_wins(tmp_path: Path) -> None:
-    """The shell wins over the services' defaults, which hold where nobody says otherwise."""
+    """The shell wins over the services' defaults, which hold where nothing else is set."""
     settings = _settings(tmp_path, MODEL_WORKERS="7", MODEL_PORT="18000")
 
     environment = setup.environment_for(settings, {"prometheus": programs.Binary("/p")})
