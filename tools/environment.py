@@ -139,7 +139,7 @@ def _incomplete() -> Path:
 
 @contextlib.contextmanager
 def _changing() -> Iterator[None]:
-    """Note that .venv is being changed; the note stays where that does not end well."""
+    """Note that .venv is being changed; the note stays after a failure."""
     try:
         VENV.mkdir(exist_ok=True)
         _incomplete().touch()
@@ -169,13 +169,13 @@ def _pip(lock: str, number: int) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as pip:
-        said: list[str] = []
+        output: list[str] = []
         feeder = threading.Thread(target=_feed, args=(pip, lock))
-        reader = threading.Thread(target=_collect, args=(pip, said))
+        reader = threading.Thread(target=_collect, args=(pip, output))
         feeder.start()
         reader.start()
         try:
-            _report_until_end(pip, said, number)
+            _report_until_end(pip, output, number)
         except BaseException:
             pip.terminate()
             raise
@@ -183,7 +183,7 @@ def _pip(lock: str, number: int) -> None:
             feeder.join()
             reader.join()
     if pip.returncode:
-        raise InstallError(f"pip failed: {_complaint(said)}")
+        raise InstallError(f"pip failed: {_complaint(output)}")
 
 
 def _feed(pip: "subprocess.Popen[str]", lock: str) -> None:
@@ -193,37 +193,37 @@ def _feed(pip: "subprocess.Popen[str]", lock: str) -> None:
         pip.stdin.write(lock)
 
 
-def _collect(pip: "subprocess.Popen[str]", said: list[str]) -> None:
+def _collect(pip: "subprocess.Popen[str]", output: list[str]) -> None:
     assert pip.stdout  # noqa: S101 a pipe
-    said.extend(iter(pip.stdout.readline, ""))
+    output.extend(iter(pip.stdout.readline, ""))
 
 
-def _report_until_end(pip: "subprocess.Popen[str]", said: list[str], number: int) -> None:
+def _report_until_end(pip: "subprocess.Popen[str]", output: list[str], number: int) -> None:
     while True:
         try:
             pip.wait(_PROGRESS_SECONDS)
         except subprocess.TimeoutExpired:
-            _say(_progress(said, number))
+            _say(_progress(output, number))
         else:
             return
 
 
-def _progress(said: Sequence[str], number: int) -> str:
+def _progress(output: Sequence[str], number: int) -> str:
     """Return how far pip is, by what it has printed."""
-    installing = any(line.startswith("Installing collected") for line in said)
+    installing = any(line.startswith("Installing collected") for line in output)
     if installing:
         there = len({*(VENV / "lib").glob("python*/site-packages/*.dist-info")})
         return f"  installing: {there} of {number} packages"
-    found = sum(line.startswith("Collecting") for line in said)
+    found = sum(line.startswith("Collecting") for line in output)
     return f"  downloading: {found} of {number} packages"
 
 
-def _complaint(said: Sequence[str]) -> str:
+def _complaint(output: Sequence[str]) -> str:
     """Return the line of pip's output that says what is wrong."""
-    lines = [line.strip() for line in said if line.strip()]
+    lines = [line.strip() for line in output if line.strip()]
     errors = [line for line in lines if line.startswith(("ERROR", "error"))]
-    refused = [line for line in lines if "Failed to establish" in line or "timed out" in line]
-    if refused:
+    silent = [line for line in lines if "Failed to establish" in line or "timed out" in line]
+    if silent:
         return "the package registry does not answer; a first start needs it"
     return (errors or lines or ["it printed nothing"])[-1]
 
@@ -231,8 +231,8 @@ def _complaint(said: Sequence[str]) -> str:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
-        raise InstallError(f"`{' '.join(command)}` failed: {said[-1]}")
+        output = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
+        raise InstallError(f"`{' '.join(command)}` failed: {output[-1]}")
 
 
 def _say(line: str) -> None:

@@ -69,7 +69,7 @@ def run(command: Sequence[str]) -> None:
         raise StackError("docker is not installed: https://docs.docker.com/engine/install")
     print(f"$ {' '.join(command)}", flush=True)
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
-        raise StackError("an image was not built; docker's own words are above")
+        raise StackError("an image was not built; docker's message is above")
 
 
 if __name__ == "__main__":

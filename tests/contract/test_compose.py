@@ -262,7 +262,7 @@ def test_every_image_is_made_of_one_base() -> None:
 
 @every_own_service
 def test_packages_are_installed_from_hashes_only(name: str) -> None:
-    """An image holds what the lock of its service says, and one script installs it."""
+    """An image holds what the lock of its service names, and one script installs it."""
     script = (ROOT / "services" / "install.sh").read_text("utf-8")
     text = stage(f"{name}-packages")
 

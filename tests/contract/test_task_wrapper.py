@@ -52,7 +52,7 @@ def _write(path: Path, script: str) -> None:
 
 
 def test_a_machine_without_python_gets_one_line(machine: Machine) -> None:
-    """Nothing is made, and the one line says what is needed."""
+    """Nothing is made, and the one line names what is needed."""
     done = machine.task("up")
 
     assert done.returncode == 1

@@ -45,17 +45,16 @@ def test_pipelined_requests_are_answered_in_order(
     inputs = [held_out_inputs[i % len(held_out_inputs)] for i in range(AHEAD)]
     targets = [TARGETS[i % len(TARGETS)] for i in range(AHEAD)]
     sent = b"".join(request(*each) for each in zip(inputs, targets, strict=True))
-    with start_model(MODEL_WORKERS="1") as model, model.connect() as alone:
-        stream = alone.makefile("rb")
+    with start_model(MODEL_WORKERS="1") as model:
         expected = []
-        for row in held_out_inputs:
-            alone.sendall(request(row))
-            expected.append(json.loads(answer(stream)[1])["quality"])
+        with model.connect() as alone, alone.makefile("rb") as stream:
+            for row in held_out_inputs:
+                alone.sendall(request(row))
+                expected.append(json.loads(answer(stream)[1])["quality"])
 
-        with model.connect() as pipelined:
+        with model.connect() as pipelined, pipelined.makefile("rb") as stream:
             sender = threading.Thread(target=pipelined.sendall, args=(sent,))
             sender.start()
-            stream = pipelined.makefile("rb")
             for i, target in enumerate(targets):
                 status, body = answer(stream)
                 if target == "/predictions":
@@ -90,9 +89,12 @@ def test_requests_can_arrive_in_pieces_of_any_size(
         (request(good, "/nowhere"), 404),
         (request(good), 200),
     ]
-    with start_model(MODEL_WORKERS="1") as model, model.connect() as connection:
+    with (
+        start_model(MODEL_WORKERS="1") as model,
+        model.connect() as connection,
+        connection.makefile("rb") as stream,
+    ):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = connection.makefile("rb")
         for content, status in asked:
             for start in range(0, len(content), packet):
                 connection.sendall(content[start : start + packet])

@@ -1,4 +1,4 @@
-"""The stack in containers: it comes up healthy, tells of itself, and leaves nothing."""
+"""The stack in containers: it starts healthy, exports its metrics, and leaves nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.docker import Stack, assert_hardened, composed, default_services, is_available
 from tests.support.wait import eventually
+from tools.stack import releases
 
-GRAFANA = "grafana/grafana:13.2.0"
+GRAFANA = f"grafana/grafana:{releases.VERSIONS['grafana']}"
 SERVICES = ("locust", "model", "prometheus", "alertmanager")
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds the images
@@ -85,7 +86,7 @@ def test_without_fiddler_nothing_is_spooled_or_published(stack: Stack) -> None:
     ],
 )
 def test_traffic_shows_in_prometheus(stack: Stack, query: str) -> None:
-    """Locust's requests, their predictions and the refused ones are counted."""
+    """Locust's requests, their predictions and the rejected ones are counted."""
     eventually(lambda: value(stack, query) > 0, query, timeout=120)
 
 
@@ -121,7 +122,7 @@ def test_prometheus_knows_the_alertmanager(stack: Stack) -> None:
 
 
 def test_locust_shows_its_figures(stack: Stack) -> None:
-    """Its UI answers, and says that the traffic runs."""
+    """Its UI answers, and shows that the traffic runs."""
     assert httpx.get(stack.url("LOCUST_PORT", "/")).is_success
 
     figures = httpx.get(stack.url("LOCUST_PORT", "/stats/requests")).json()

@@ -17,19 +17,9 @@ from testcontainers.core.container import DockerContainer
 
 from tests.support.machine import free_port, report_missing, require
 from tools import ROOT
+from tools.stack.settings import PORTS
 
 TAG = "test"
-# The variables of compose.yaml that set a port of this machine.
-PORTS = (
-    "MODEL_PORT",
-    "MODEL_METRICS_PORT",
-    "PROMETHEUS_PORT",
-    "ALERTMANAGER_PORT",
-    "GRAFANA_PORT",
-    "LOCUST_PORT",
-    "LOCUST_METRICS_PORT",
-    "PUBLISHER_METRICS_PORT",
-)
 OURS = {"model", "locust", "publisher"}
 # The mount of compose.yaml.
 METRICS_TMPFS = {"/run/model-metrics": "uid=10001,gid=10001,mode=0700,size=64m"}
@@ -201,7 +191,9 @@ def composed(*services: str, **variables: str) -> Iterator[Stack]:
     stack = Stack(project, {**_environment(), **variables}, services)
     try:
         try:
-            stack.compose("up", "--detach", "--wait", "--wait-timeout", "180", *services)
+            stack.compose(
+                "up", "--no-build", "--detach", "--wait", "--wait-timeout", "180", *services
+            )
         except pytest.fail.Exception:
             print(stack.compose("logs", "--no-color", "--tail", "50"))  # noqa: T201 the reason
             raise

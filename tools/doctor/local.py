@@ -20,9 +20,10 @@ from tools.stack.settings import Settings
 
 REMEDIES = prometheus.Remedies(
     no_model="restore prometheus/targets/model.yml",
-    target_down={"*": "`./task logs` says why; `./task up` starts what does not run"},
+    target_down={"*": "`./task logs` shows why; `./task up` starts what does not run"},
     rules_missing="restart Prometheus: `./task down`, `./task up`",
     no_alertmanager="restore prometheus/targets/alertmanager.yml",
+    optional=("grafana",),
     no_traffic="`./task logs -- locust` shows why; `./task up` starts it",
     clock="set this machine's clock by NTP",
 )

@@ -22,7 +22,7 @@ _ROUNDS = 3
 """Missed scrapes or evaluations that are no accident."""
 CLOCK_SECONDS = 5.0
 REJECTED_SHARE = 0.05
-"""Above it the alert InputsRejected fires as well."""
+"""The limit of the alerts on rejected rows."""
 
 
 class Prometheus(Protocol):
@@ -68,6 +68,8 @@ class Remedies:
     rules_missing: str
     no_alertmanager: str
     clock: str
+    optional: Sequence[str] = ()
+    """Jobs that the stack works without."""
     no_traffic: str = ""
     """Empty where a model without traffic is no problem."""
     reference: str = "train again with `./task train` and start the model with that bundle"
@@ -124,7 +126,7 @@ def _ours(answer: Json) -> list[Json]:
 
 
 def _is_new(answer: Json) -> bool:
-    """Tell whether Prometheus knows the model, but has never scraped it."""
+    """Return whether Prometheus knows the model, but has never scraped it."""
     health = {each["health"] for each in _ours(answer) if each["labels"]["job"] == "model"}
     return health == {"unknown"}
 
@@ -134,7 +136,8 @@ def _target(target: Json, now: float, remedies: Remedies) -> Iterator[Finding]:
     remedy = remedies.target_down.get(job, remedies.target_down["*"])
     age = _scrape_age(target, now)
     if target["health"] == "down":
-        yield problem("targets", f"{job} at {url} is down: {target['lastError']}", remedy)
+        down = unknown if job in remedies.optional else problem
+        yield down("targets", f"{job} at {url} is down: {target['lastError']}", remedy)
     elif age is None:
         yield unknown("targets", f"{job} at {url} is new: not scraped yet", "ask again in a minute")
     elif age > _ROUNDS * _seconds(target["scrapeInterval"]):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from tools.stack.ports import check_ports
 from tools.stack.services import SERVICES, addresses, service, table
 from tools.stack.settings import Settings, StackError
 
+_SCRAPE_SECONDS = 30.0
+"""Two scrape intervals."""
 _DOCKER = ("docker",)
 _COMPOSE = (*_DOCKER, "compose")
 _PASSWORD = "/var/lib/grafana/admin-password"  # noqa: S105
@@ -47,8 +50,22 @@ def up(settings: Settings) -> None:
     _compose(settings, "up", "--detach", "--build", "--wait", *started)
     print("the stack is up, in containers")
     containers = _containers(settings)
+    _wait_until_scraped(settings, [name for name in _ours() if name in containers])
     print(table(addresses(settings, [name for name in _ours() if name in containers])))
     _print_page(settings)
+
+
+def _wait_until_scraped(settings: Settings, names: Sequence[str]) -> None:
+    """Wait until no job is down in Prometheus, whose first scrape may have come too early.
+
+    A healthy service is found by the next scrape; if not, `status` and `doctor` report it.
+    """
+    deadline = time.monotonic() + _SCRAPE_SECONDS
+    while time.monotonic() < deadline:
+        health = probe.targets(settings)
+        if all(health.get(name, "down") != "down" for name in names):
+            return
+        time.sleep(0.2)
 
 
 def _with_images(settings: Settings, planned: Sequence[str]) -> list[str]:

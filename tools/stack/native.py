@@ -16,9 +16,10 @@ from tools.stack.supervisor import Process, Supervisor, started_by
 
 CONFIGURATION = ROOT / "native" / "supervisord.conf"
 
-# Each stage waits for the one before: locust must not count a model that is still loading as
-# errors, and Prometheus' first scrape must not find one, since the next is an interval away.
-_STAGES = (("model", "alertmanager", "grafana"), ("locust", "publisher", "prometheus"))
+# Locust waits for the model, or it would count errors while that loads. Prometheus starts at once,
+# since it reads its targets only after 5 s, but gets those of a stage when they are ready: after a
+# scrape that finds nobody the next is an interval away.
+_STAGES = (("model", "prometheus", "alertmanager", "grafana"), ("locust", "publisher"))
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 _PROGRESS_SECONDS = 4.0
@@ -65,7 +66,7 @@ def down(settings: Settings) -> None:
 
 
 def status(settings: Settings) -> bool:
-    """Print each service's state and URL; return whether all is well."""
+    """Print each service's state and URL; return whether all of them work."""
     stack = _running_stack(settings)
     if stack is None:
         print("nothing is running; `./task up` starts the stack")
@@ -142,6 +143,7 @@ def _may_run(name: str, settings: Settings) -> bool:
 def _start(stack: _Stack) -> None:
     """Start the services stage by stage."""
     pids: dict[str, int] = {}
+    ready: list[str] = []
     for stage in _STAGES:
         names = [name for name in stage if name in stack.names]
         processes = stack.supervisor.processes()
@@ -149,6 +151,8 @@ def _start(stack: _Stack) -> None:
             if not processes[name].up:
                 stack.supervisor.start(name)
         _wait_until_ready(stack, names, pids)
+        ready += names
+        setup.write_targets(stack.settings, ready)
     _wait_until_found(stack, pids)
 
 

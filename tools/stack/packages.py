@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools.stack.settings import StackError
 
+_PROGRESS_SECONDS = 4.0
 DEBIAN = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
 
 
@@ -77,11 +79,27 @@ def _disable(root: Sequence[str], units: Iterable[str]) -> None:
 
 
 def _succeeds(command: Sequence[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return _carry_out(command)[0] == 0
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise StackError(f"`{' '.join(command)}` failed: {said[-1]}")
+    status, error = _carry_out(command)
+    if status:
+        lines = error.strip().splitlines() or ["it printed nothing"]
+        raise StackError(f"`{' '.join(command)}` failed: {lines[-1]}")
+
+
+def _carry_out(command: Sequence[str]) -> tuple[int, str]:
+    """Return a command's exit status and what it wrote to stderr; print that it goes on."""
+    start = time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while True:
+            try:
+                error = process.communicate(timeout=_PROGRESS_SECONDS)[1]
+            except subprocess.TimeoutExpired:
+                words = " ".join(word for word in command if not word.startswith("-"))
+                print(f"  {words}: {time.monotonic() - start:.0f} s", flush=True)
+            else:
+                return process.returncode, error

@@ -54,6 +54,8 @@ def prepare(settings: Settings) -> None:
 
 
 def _train(settings: Settings) -> None:
+    if not (settings.var / "bundle" / "bundle.json").is_file():
+        print("training the example", flush=True)
     given = {**settings.environment, "STACK_VAR": str(settings.var)}
     if subprocess.run([ROOT / "task", "bundle"], env=given, check=False).returncode:
         raise StackError("the example could not be trained; the reason is above")
@@ -65,7 +67,8 @@ def write_files(settings: Settings, names: Sequence[str]) -> None:
         (settings.var / directory).mkdir(parents=True, exist_ok=True)
     for name in ("prometheus.yml", "rules"):
         _link(settings.var / "prometheus" / "config" / name, ROOT / "prometheus" / name)
-    _write_targets(settings, names)
+    for target in (settings.var / "prometheus" / "config" / "targets").iterdir():
+        target.unlink()
     _configure_alertmanager(settings)
     note(settings).write_text(json.dumps({"ports": dict(settings.ports), "services": names}))
 
@@ -148,11 +151,9 @@ def _configure_alertmanager(settings: Settings) -> None:
         _link(directory / "secrets" / "slack_webhook_url", secret)
 
 
-def _write_targets(settings: Settings, names: Sequence[str]) -> None:
-    """Write the targets: where each job is on this machine."""
+def write_targets(settings: Settings, names: Sequence[str]) -> None:
+    """Write where each of these jobs is on this machine, for Prometheus."""
     directory = settings.var / "prometheus" / "config" / "targets"
-    for old in directory.iterdir():
-        old.unlink()
     for name in names:
         target = {
             "targets": [f"127.0.0.1:{settings.ports[service(name).metrics_port]}"],

@@ -48,7 +48,7 @@ def test_what_is_selected_is_one_line() -> None:
 
 
 def test_the_missing_label_is_named() -> None:
-    """The operator ignores it without a word; the doctor says which label it wants."""
+    """The operator ignores it silently; the doctor names the label it wants."""
     found = problems(selection([CHARTS], [custom(release="other"), BOTH[1]], NAMESPACES))
 
     who = "Prometheus monitoring/prometheus-stack-kube-prom-prometheus"
@@ -127,7 +127,7 @@ def service(**ports: int) -> Json:
         ([service(http=8000)], ["ServiceMonitor model finds no port metrics"]),
         ([], ["ServiceMonitor model finds no Service"]),
     ],
-    ids=["well", "no port", "no service"],
+    ids=["healthy", "no port", "no service"],
 )
 def test_a_monitor_needs_a_service_with_its_port(services: list[Json], expected: list[str]) -> None:
     """By the name of the port, which a typing error misses."""
@@ -151,7 +151,7 @@ def pod(phase: str = "Running", ready: str = "True", **waiting: str) -> Json:
 
 
 def test_pods_that_are_done_need_not_be_ready() -> None:
-    """The Job that makes up the key has ended, and that is well."""
+    """The Job that makes up the key has ended, which is healthy."""
     assert problems(pods([pod(), pod("Succeeded", "False")])) == []
 
 

@@ -73,6 +73,16 @@ def test_a_target_that_gives_nothing_is_named(changes: dict[str, str], text: str
     assert problems(targets(answer, NOW, REMEDIES)) == [text]
 
 
+def test_a_missing_grafana_is_no_problem_on_this_machine() -> None:
+    """Its image or program cannot be had everywhere; in a cluster it is the chart's."""
+    answer = {"activeTargets": [target(), target("grafana", health="down", lastError="refused")]}
+
+    (finding,) = targets(answer, NOW, REMEDIES)
+
+    assert finding.level is Level.UNKNOWN
+    assert len(problems(targets(answer, NOW, cluster.REMEDIES))) == 1
+
+
 def test_a_target_that_was_never_scraped_is_not_stale() -> None:
     """Go's zero time is no date: such a target is new, and so is its model."""
     new = target(health="unknown", lastScrape="0001-01-01T00:00:00Z")

@@ -21,6 +21,7 @@ def _nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "page", lambda _: None)
     monkeypatch.setattr(traffic, "lines", lambda _: ())
     monkeypatch.setattr(project, "remember", lambda _: None)
+    monkeypatch.setattr(compose, "_wait_until_scraped", lambda *_: None)
 
 
 def _says(monkeypatch: pytest.MonkeyPatch, ps: str) -> None:

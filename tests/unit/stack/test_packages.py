@@ -133,6 +133,29 @@ def test_only_services_that_were_just_installed_are_stopped(
     ]
 
 
+def test_a_long_installation_reports_that_it_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The script ends only when the line was printed."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(packages, "_PROGRESS_SECONDS", 0.1)
+    seen = tmp_path / "seen"
+    machine.add("dpkg")
+    machine.add("apt-get", f'until [ -e "{seen}" ]; do :; done')
+    lines: list[str] = []
+
+    def show(line: str, **_: object) -> None:
+        lines.append(line)
+        if line.endswith(" s"):
+            seen.touch()
+
+    monkeypatch.setattr("builtins.print", show)
+
+    packages.install(["prometheus"])
+
+    assert lines[-1].startswith("  env DEBIAN_FRONTEND=noninteractive apt-get install prometheus: ")
+
+
 def test_a_machine_without_package_manager_is_named(machine: Machine) -> None:
     """The reason becomes part of the error."""
     assert packages.install(["prometheus"]) == "this machine has neither apt nor brew"

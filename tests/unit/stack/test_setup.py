@@ -21,7 +21,11 @@ def test_targets_are_those_of_the_services_that_run(tmp_path: Path) -> None:
     directory = settings.var / "prometheus" / "config" / "targets"
 
     setup.write_files(settings, ["model", "grafana"])
+    setup.write_targets(settings, ["model", "grafana"])
     setup.write_files(settings, ["model", "prometheus"])
+    assert list(directory.iterdir()) == []
+    setup.write_targets(settings, ["model"])
+    setup.write_targets(settings, ["model", "prometheus"])
 
     assert {path.stem: json.loads(path.read_text()) for path in directory.iterdir()} == {
         "model": [{"targets": ["127.0.0.1:18001"], "labels": {"job": "model"}}],
@@ -78,7 +82,7 @@ def test_every_setting_can_be_overridden(service: str, tmp_path: Path) -> None:
 
 
 def test_what_a_person_sets_wins(tmp_path: Path) -> None:
-    """The shell wins over the services' defaults, which hold where nobody says otherwise."""
+    """The shell wins over the services' defaults, which hold where nothing else is set."""
     settings = _settings(tmp_path, MODEL_WORKERS="7", MODEL_PORT="18000")
 
     environment = setup.environment_for(settings, {"prometheus": programs.Binary("/p")})
