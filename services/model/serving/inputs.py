@@ -140,15 +140,20 @@ class Inputs:
             self._ignore(batch, *instances)
             return [*map(_row_of_model, instances)]
 
-    def decode_records(self, records: Sequence[Any]) -> list[Row]:
+    def decode_records(self, records: Sequence[Any], ignored: int = 0) -> list[Row]:
         """Return the rows of records `{feature: value, …}` from the body of another protocol.
+
+        It had `ignored` undeclared values, which the records lack.
 
         They pass through the batch's own form, so that checks and counts are those of a batch. A
         nullable feature may also be NaN: that is how arrays and data frames spell a missing value.
         Raises InvalidInputError.
         """
         instances = [*map(self._without_nan, records)] if self._nullable else records
-        return self.decode_batch(to_json({"instances": instances}, inf_nan_mode="constants"))
+        rows = self.decode_batch(to_json({"instances": instances}, inf_nan_mode="constants"))
+        if ignored:
+            self._count_ignored(ignored)
+        return rows
 
     def _without_nan(self, record: Any) -> Any:  # noqa: ANN401 anything a client sent
         if not isinstance(record, dict):

@@ -51,9 +51,10 @@ class Service:
         rows = self.inputs.decode_batch(body)
         return self.answers.encode_batch(self.predictor.predict_batch(rows))
 
-    def predict_records(self, records: Sequence[Any]) -> list[Prediction]:
-        """Return the predictions of the rows of another protocol. Raises InvalidInputError."""
-        return require_all(self.predictor.predict_batch(self.inputs.decode_records(records)))
+    def predict_records(self, records: Sequence[Any], ignored: int) -> list[Prediction]:
+        """Return the predictions of records (see Inputs). Raises InvalidInputError."""
+        rows = self.inputs.decode_records(records, ignored)
+        return require_all(self.predictor.predict_batch(rows))
 
     def answer_error(
         self, error: Exception, form: ErrorForm = DETAIL, *, is_feedback: bool = False

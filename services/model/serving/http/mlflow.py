@@ -75,7 +75,7 @@ def add_mlflow(router: APIRouter, service: Service) -> None:
 
     def decode(body: bytes) -> Sequence[Any]:
         document = decode_json(body)
-        return service.inputs.decode_records(frames.to_records(document, service.inputs.names))
+        return service.inputs.decode_records(*frames.to_records(document, service.inputs.names))
 
     @router.post(
         "/invocations",
@@ -104,7 +104,7 @@ def add_mlflow(router: APIRouter, service: Service) -> None:
         async def answer(body: bytes) -> Answer:
             document = decode_json(decompress(body, encoding, service.max_body_bytes))
             records = frames.to_records(document, service.inputs.names)
-            return _encode(service, service.predict_records(records))
+            return _encode(service, service.predict_records(*records))
 
         return await respond(request, service, answer, _FORM)
 

@@ -13,12 +13,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from bundle.manifest import Feature, Manifest
 from serving.events import Prediction
-from serving.inputs import InvalidInputError, body_error, check_rows
+from serving.http.records import Records, of_columns, of_matrix
+from serving.inputs import InvalidInputError, body_error
 
 PREDICTION_ID = "prediction_id"
 
 Parameters = dict[str, Any]
-Record = dict[str, Any]
+# An error repeats names.
+Name = Annotated[str, Field(max_length=200)]
 _INTEGERS = ("INT64", "INT32")
 _DATATYPES = ("FP64", "FP32", *_INTEGERS)
 Dimension = Annotated[int, Field(ge=0)]
@@ -27,9 +29,9 @@ Dimension = Annotated[int, Field(ge=0)]
 class InferInputTensor(BaseModel):
     """One input: a feature, or the matrix of all features. NaN or null is a missing value."""
 
-    name: str
+    name: Name
     shape: list[Dimension] = Field(min_length=1, max_length=2)
-    datatype: str = Field(description="FP64, FP32, INT64 or INT32")
+    datatype: Name = Field(description="FP64, FP32, INT64 or INT32")
     parameters: Parameters | None = None
     data: list[Any] = Field(description="Row-major, flat or nested")
 
@@ -37,7 +39,7 @@ class InferInputTensor(BaseModel):
 class InferRequestedOutput(BaseModel):
     """An output to be returned."""
 
-    name: str
+    name: Name
     parameters: Parameters | None = None
 
 
@@ -93,22 +95,20 @@ def parse_request(document: Any, manifest: Manifest) -> InferRequest:  # noqa: A
     return request
 
 
-def to_records(inputs: Sequence[InferInputTensor], names: Sequence[str]) -> list[Record]:
-    """Return the rows of some tensors as records. Raises InvalidInputError."""
+def to_records(inputs: Sequence[InferInputTensor], names: Sequence[str]) -> Records:
+    """Return the rows of some tensors. Raises InvalidInputError."""
     first = inputs[0]
     if len(inputs) == 1 and first.name not in names and len(first.shape) == 2:  # noqa: PLR2004
-        return _records_of_matrix(first, names)
+        return _of_matrix(first, names)
     columns = {each.name: _column(each) for each in inputs}
     if len(columns) < len(inputs):
-        raise body_error("type", "inputs: a tensor's name comes twice")
-    if len(lengths := {len(each) for each in columns.values()}) > 1:
-        raise body_error("type", f"inputs: the tensors have {sorted(lengths)} rows")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        raise body_error("type", "inputs: A tensor's name comes twice")
+    return of_columns(columns, names, "inputs")
 
 
 def to_outputs(
     predictions: Sequence[Prediction], target: str, requested: Iterable[str] | None
-) -> list[Record]:
+) -> list[dict[str, Any]]:
     """Return the output tensors: the target and the ids, or those of them that are requested."""
     shape = [len(predictions)]
     outputs = {
@@ -136,22 +136,19 @@ def output_metadata(target: str) -> list[TensorMetadata]:
     ]
 
 
-def _records_of_matrix(tensor: InferInputTensor, names: Sequence[str]) -> list[Record]:
-    rows, columns = tensor.shape
+def _of_matrix(tensor: InferInputTensor, names: Sequence[str]) -> Records:
+    columns = tensor.shape[1]
     if columns != len(names):
         raise _error(tensor, f"it has {columns} columns, and the model has {len(names)} features")
     values = _values(tensor)
-    check_rows(rows)
     starts = range(0, len(values), columns)
-    return [dict(zip(names, values[at : at + columns], strict=True)) for at in starts]
+    return of_matrix([values[at : at + columns] for at in starts], names, names, "inputs")
 
 
 def _column(tensor: InferInputTensor) -> list[Any]:
     if tensor.shape[1:] not in ([], [1]):
         raise _error(tensor, f"its shape is {tensor.shape}, and must be [rows] or [rows, 1]")
-    values = _values(tensor)
-    check_rows(len(values))
-    return values
+    return _values(tensor)
 
 
 def _values(tensor: InferInputTensor) -> list[Any]:

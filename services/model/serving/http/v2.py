@@ -188,7 +188,7 @@ def _read_json(body: bytes, headers: Headers, max_bytes: int) -> Any:  # noqa: A
 def _infer(service: Service, document: Any) -> Answer:  # noqa: ANN401 any JSON
     manifest = service.manifest
     request = tensors.parse_request(document, manifest)
-    predictions = service.predict_records(tensors.to_records(request.inputs, service.inputs.names))
+    predictions = service.predict_records(*tensors.to_records(request.inputs, service.inputs.names))
     return _encode(manifest, request, predictions)
 
 
@@ -228,7 +228,7 @@ def _infer_responses(service: Service) -> openapi.Responses:
 
     def decode(body: bytes) -> None:
         inputs = tensors.parse_request(json.loads(body), service.manifest).inputs
-        service.inputs.decode_records(tensors.to_records(inputs, service.inputs.names))
+        service.inputs.decode_records(*tensors.to_records(inputs, service.inputs.names))
 
     return {
         200: openapi.response("The predictions", {"Predictions": answer}),
