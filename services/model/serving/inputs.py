@@ -18,7 +18,7 @@ from pydantic import (
     ValidationError,
     create_model,
 )
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from bundle.manifest import Feature, Manifest
 from serving.example import example_row
@@ -92,10 +92,6 @@ def check_rows(rows: int) -> None:
     """Raise InvalidInputError for more rows than a request may have."""
     if rows > MAX_ROWS:
         raise body_error("too_many", f"At most {MAX_ROWS} rows are allowed, not {rows}", rows=rows)
-
-
-class _Instances(msgspec.Struct):
-    instances: list[msgspec.Raw]
 
 
 class Inputs:
@@ -211,9 +207,11 @@ def _is_nan(value: Any) -> bool:  # noqa: ANN401 anything a client sent
 def _count_instances(body: bytes | bytearray) -> int:
     """Return the number of rows of a batch that was rejected, 1 where none can be found."""
     try:
-        return max(1, len(msgspec.json.decode(body, type=_Instances).instances))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        document = from_json(body)
+    except ValueError:
         return 1
+    instances = document.get("instances") if isinstance(document, dict) else None
+    return max(1, len(instances)) if isinstance(instances, list) else 1
 
 
 def _attribute(index: int) -> str:
