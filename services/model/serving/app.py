@@ -13,6 +13,7 @@ from serving.feedback import Feedback
 from serving.http.openapi import TAGS
 from serving.http.predict_protocol import FastPath
 from serving.http.router import add_api
+from serving.http.routes import add_head
 from serving.http.v2 import MODEL, VERSION
 from serving.inputs import Inputs
 from serving.metrics.feedback import FeedbackMetrics
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=f"Predicts {manifest.target.name}: {manifest.target.description}.",
         openapi_tags=TAGS,
     )
+    add_head(app.routes)
     instrument(app)
     add_api(app, service)
     log.info("ready", extra={"model": manifest.name, "version": manifest.version})

@@ -1,9 +1,11 @@
 """GET routes that answer HEAD as well; FastAPI's answer GET only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -17,3 +19,10 @@ def get(router: APIRouter, path: str, **options: Any) -> Callable[[Endpoint], En
         return endpoint
 
     return add
+
+
+def add_head(routes: Iterable[BaseRoute]) -> None:
+    """Let the undocumented GET routes answer HEAD: the pages of the documentation."""
+    for route in routes:
+        if isinstance(route, APIRoute) and not route.include_in_schema and route.methods == {"GET"}:
+            route.methods = {"GET", "HEAD"}
