@@ -1,7 +1,8 @@
 """Lock the dependency groups of pyproject.toml: names, versions and hashes, and no host.
 
 What several files name has one version in all of them: the development lock is made first and
-binds the others. Options are uv's: `./task lock -- --upgrade`.
+binds the others, except those for an environment of their own. Options are uv's:
+`./task lock -- --upgrade`.
 """
 
 import subprocess
@@ -18,7 +19,10 @@ GROUPS = {
     "services/model/requirements-train.txt": "train",
     "services/locust/requirements.txt": "locust",
     "services/publisher/requirements.txt": "publisher",
+    "tests/requirements-clients.txt": "clients",
 }
+# Not bound by the development lock.
+_ALONE = (DEVELOPMENT, "tests/requirements-clients.txt")
 
 
 def main(options: Sequence[str]) -> int:
@@ -41,7 +45,7 @@ def _command(file: str, group: str, options: Sequence[str]) -> list[str]:
         *("--no-emit-index-url", "--no-emit-find-links", "--annotation-style", "line"),
         *("--custom-compile-command", "./task lock"),
     ]
-    if file != DEVELOPMENT:
+    if file not in _ALONE:
         command += ["--constraints", DEVELOPMENT]
     return [*command, *options]
 

@@ -18,6 +18,7 @@ _BINARIES = {
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "amtool": ("amtool",),
     "chromium": ("chromium",),
+    "curl": ("curl",),
     "git": ("git",),
     "kustomize": ("kustomize",),
     "prometheus": ("prometheus",),
