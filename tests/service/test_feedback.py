@@ -242,10 +242,20 @@ def test_recorded_errors_equal_numpy(
 
 def _verify(prometheus: Prometheus, version: str, errors: Floats) -> None:
     _verify_series(prometheus, "model:feedback_rows{}", version, float(len(errors)))
-    for name, expected in accuracy(errors, _design_effect(prometheus, version, errors)).items():
-        metric, _, bound = name.partition(" ")
-        selector = f'{{bound="{bound}"}}' if bound else "{}"
-        _verify_series(prometheus, f"model:{metric}{selector}", version, expected)
+
+    def are_recorded() -> bool:
+        judged = accuracy(errors, _design_effect(prometheus, version, errors))
+        return all(
+            _is_recorded(prometheus, _selector(name), version, value)
+            for name, value in judged.items()
+        )
+
+    eventually(are_recorded, f"the errors of {version} are NumPy's")
+
+
+def _selector(name: str) -> str:
+    metric, _, bound = name.partition(" ")
+    return f"model:{metric}" + (f'{{bound="{bound}"}}' if bound else "{}")
 
 
 def _design_effect(prometheus: Prometheus, version: str, errors: Floats) -> float:
@@ -282,10 +292,13 @@ def _verify_expected_error(
 def _verify_series(
     prometheus: Prometheus, selector: str, version: str, expected: float | np.floating
 ) -> None:
-    name = selector.replace("{", '{window="1h",')
+    eventually(
+        lambda: _is_recorded(prometheus, selector, version, float(expected)),
+        f"{selector} of {version} is {expected}",
+    )
 
-    def recorded() -> bool:
-        value = prometheus.by_label(name, "version").get(version, np.nan)
-        return abs(value - float(expected)) < 1e-9
 
-    eventually(recorded, f"{name} of {version} is {expected}")
+def _is_recorded(prometheus: Prometheus, selector: str, version: str, expected: float) -> bool:
+    of_hour = selector.replace("{", '{window="1h",')
+    value = prometheus.by_label(of_hour, "version").get(version, np.nan)
+    return bool(abs(value - expected) < 1e-9)

@@ -61,6 +61,7 @@ def check(folder: Path, interval: str, inputs: list[Any], expected: list[Any]) -
     document = {
         "rule_files": [str(RULES / "*.yml")],
         "evaluation_interval": EVALUATION,
+        "group_eval_order": ["statistics", "sudden", "habits"],
         "tests": [group],
     }
     file = folder / "values.yml"
