@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bundle.manifest import Manifest
 from tests.support.machine import require
 from tests.support.model import Model
 from tools import ROOT
@@ -74,11 +75,11 @@ def test_every_command_gets_the_answer_that_is_shown(run: Any) -> None:  # noqa:
     assert shown_answers == 8
 
 
-def test_every_route_has_a_command(model: Model) -> None:
+def test_every_route_has_a_command(model: Model, example: Manifest) -> None:
     """A route that is added without one fails here; those with a version are the same."""
     paths = httpx.get(f"{model.url}/openapi.json").json()["paths"]
     called = set(re.findall(r"http://127.0.0.1:8000(/[\w/-]*)", "".join(sh for sh, _ in blocks())))
 
     assert called == {
-        path.replace("{name}", "wine-quality") for path in paths if "{version}" not in path
+        path.replace("{name}", example.name) for path in paths if "{version}" not in path
     }
