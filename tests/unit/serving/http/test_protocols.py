@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import math
+import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from bundle.build import build_bundle
 from bundle.checks import Recipe
 from bundle.manifest import Feature, Quantity
 from serving.app import create_service
+from serving.http.body import decompress
 from serving.http.router import add_api
-from serving.inputs import MAX_ROWS
+from serving.inputs import MAX_ROWS, InvalidInputError
 from serving.service import Service
 from serving.settings import Settings
 from tests.support.bundles import read_metrics
@@ -425,13 +427,41 @@ def test_a_compressed_body_is_that_body(run: Run, form: str) -> None:
 def test_a_bad_compressed_body_is_rejected(
     run: Run, path: str, body: bytes, encoding: str, rejection: tuple[int, str]
 ) -> None:
-    """The limit counts decompressed bytes; no more than that are ever decompressed."""
+    """The limit holds for the decompressed bytes as well as for those that were sent."""
     running = run("model")
     answer = running.send(path, body, **{"Content-Encoding": encoding})
 
     assert answer.status_code == rejection[0]
     assert error(answer)
     assert one_fault(running) == ("_body", rejection[1])
+
+
+def test_no_more_than_the_limit_is_decompressed() -> None:
+    """A bomb of 50 MB takes no more memory than the largest body."""
+    bomb = gzip.compress(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInputError):
+            decompress(bomb, "gzip", MAX_BYTES)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10 * MAX_BYTES
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("records", "instances")])
+def test_too_many_rows_are_not_written_as_a_batch(run: Run, form: str) -> None:
+    """A batch repeats the names for each row: it could be many times as large as the body."""
+    running = run("model")
+    path, encode = FORMS[form]
+
+    def fail(_: bytes) -> None:
+        raise AssertionError
+
+    object.__setattr__(running.service.inputs, "decode_batch", fail)
+
+    assert running.send(path, encode([GOOD[0]] * (MAX_ROWS + 1))).status_code == 422
 
 
 def test_rows_at_the_limits_are_accepted(run: Run) -> None:
