@@ -60,7 +60,7 @@ def create_service(settings: Settings) -> Service:
     """Load the bundle and build the service on it."""
     bundle = load_bundle(settings.bundle)
     manifest = bundle.manifest
-    metrics = ModelMetrics(manifest, settings.metrics_dir, settings.workers)
+    metrics = ModelMetrics(manifest, settings.metrics_dir)
     # The first call of an estimator is the slowest; no client should wait for it.
     example = predict_example(manifest, bundle.estimator)
     signer = Signer(split_keys(settings.prediction_keys), manifest.name, manifest.version)
