@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from serving.metrics.index import LINKED, MODEL_URL
 from tests.support.k8s import (
     Json,
     Objects,
@@ -298,11 +299,12 @@ def _settings(root: Path, name: str) -> dict[str, str]:
 
 
 def _own_environment(root: Path, name: str, service: Json) -> set[str]:
-    """Return the variables of a Compose service except its settings and the bundle's path.
+    """Return the variables of a Compose service except its settings and what a cluster lacks.
 
-    In a cluster the bundle is that of the image.
+    In a cluster the bundle is that of the image, and the pages have no addresses of this machine.
     """
-    variables = set(service["environment"]) - {"MODEL_BUNDLE", "LOCUST_BUNDLE"}
+    elsewhere = {"MODEL_BUNDLE", "LOCUST_BUNDLE", MODEL_URL, *LINKED}
+    variables = set(service["environment"]) - elsewhere
     return variables - _settings(root, name).keys()
 
 

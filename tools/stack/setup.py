@@ -81,6 +81,7 @@ def environment_for(settings: Settings, binaries: Mapping[str, programs.Binary])
     return {
         **defaults,
         **_native_defaults(settings),
+        **({"GRAFANA_URL": settings.url("GRAFANA_PORT")} if "grafana" in binaries else {}),
         **settings.environment,
         **_binaries(binaries),
         **{name: str(port) for name, port in settings.ports.items()},
@@ -173,6 +174,8 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "PUBLISHER_HOST": "127.0.0.1",
         **({"MODEL_SPOOL_DIR": str(settings.var / "spool")} if settings.with_fiddler else {}),
         "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
+        "MODEL_URL": settings.url("MODEL_PORT"),
+        "LOCUST_URL": settings.url("LOCUST_PORT"),
         "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
         "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),
         "GF_SERVER_ROOT_URL": settings.url("GRAFANA_PORT"),
