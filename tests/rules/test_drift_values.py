@@ -341,7 +341,11 @@ def test_repeats_that_the_minutes_do_not_show_count(tmp_path: Path) -> None:
         target = {"instance": f"{pod}:8001", "pod": f"model-{pod}"}
         labels = {key: facts[key] for key in ("job", "model", "version")} | target
         # Five times is 2 earlier occurrences of each row on average: here a half of them.
-        inputs.append(series("model_feature_repeats_total", labels, found[:, pod].cumsum()))
+        repeats = found[:, pod].cumsum()
+        # The day knows of more of them, which are not the hour's.
+        for span, factor in (("1h", 1), ("1d", 24)):
+            counted = labels | {"span": span}
+            inputs.append(series("model_feature_repeats_total", counted, factor * repeats))
         inputs.append(series("model_info", facts | target, np.ones(len(found))))
     rows = signal.by_minute("1h", 70).sum()
     labels = signal.labels | HOUR_WINDOW
