@@ -73,7 +73,8 @@ class Reference(_Strict):
     """The distribution of one signal (a feature, or the prediction) in the training rows.
 
     `edges` are the inner edges of the numeric bins: bin i holds edges[i-1] ≤ value < edges[i].
-    If the feature is nullable, a bin `missing` follows the numeric ones.
+    If the feature is nullable, a bin `missing` follows the numeric ones. `kurtosis` is the mean of
+    z⁴, 3 for a normal distribution; older bundles do not have it.
     """
 
     name: Name
@@ -81,6 +82,7 @@ class Reference(_Strict):
     bins: tuple[Bin, ...]
     mean: float
     sigma: Annotated[float, Field(gt=0)]
+    kurtosis: float | None = None
     minimum: float
     maximum: float
 

@@ -58,6 +58,7 @@ def describe(
         ),
         mean=float(known.mean()),
         sigma=float(known.std()),
+        kurtosis=float((((known - known.mean()) / known.std()) ** 4).mean()),
         minimum=float(known.min()),
         maximum=float(known.max()),
     )

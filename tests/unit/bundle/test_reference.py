@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bundle.arrays import Floats
 from bundle.reference import bin_edges, describe, smoothed_ratios
@@ -80,6 +81,8 @@ def test_mean_sigma_and_extremes_ignore_missing_values() -> None:
 
     assert reference.mean == pytest.approx(np.nanmean(values), rel=1e-12)
     assert reference.sigma == pytest.approx(np.nanstd(values), rel=1e-12)
+    known = values[~np.isnan(values)]
+    assert reference.kurtosis == pytest.approx(stats.kurtosis(known, fisher=False), rel=1e-12)
     assert (reference.minimum, reference.maximum) == (np.nanmin(values), np.nanmax(values))
 
 

@@ -17,6 +17,7 @@ class FactsCollector(Collector):
             _start_time(manifest, started),
             _reference_ratios(manifest),
             _reference_rows(manifest),
+            _reference_kurtosis(manifest),
             _validation(manifest),
             _expected_errors(manifest),
         ]
@@ -67,6 +68,18 @@ def _reference_rows(manifest: Manifest) -> Metric:
     )
     for each in manifest.reference:
         family.add_metric((manifest.name, manifest.version, each.name), manifest.rows)
+    return family
+
+
+def _reference_kurtosis(manifest: Manifest) -> Metric:
+    family = _family(
+        "model_feature_reference_kurtosis",
+        "Mean of z⁴ of the training rows, 3 for a normal distribution.",
+        "feature",
+    )
+    for each in manifest.reference:
+        if each.kurtosis is not None:
+            family.add_metric((manifest.name, manifest.version, each.name), each.kurtosis)
     return family
 
 
