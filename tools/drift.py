@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from tools import command
 from tools.stack import probe
 from tools.stack.services import service
 from tools.stack.settings import Settings, StackError, load_settings
@@ -77,4 +78,4 @@ def report(settings: Settings, mode: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)
