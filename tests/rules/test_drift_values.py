@@ -410,7 +410,10 @@ def test_every_series_that_is_recorded_is_compared() -> None:
     signal = Signal(*traffic(0, 20, DECILES))
     compared = {re.findall(r"abs\(([\w:]+)", case["expr"])[0] for case in signal.expected("1h", 20)}
     # Steps on the way to the design effect, the sampling variance to noise and critical value.
-    steps = {f"model_feature:{name}" for name in ("pearson", "minutes", "sampling_variance")}
+    steps = {
+        f"model_feature:{name}"
+        for name in ("minute_rows", "minute_variation", "variation", "sampling_variance")
+    }
     groups = yaml.safe_load((RULES / "statistics.yml").read_text())["groups"]
     recorded = [rule for group in groups for rule in group["rules"]]
 

@@ -1,6 +1,7 @@
 """The drift statistics in plain NumPy and SciPy, written without a look at the rules."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
@@ -34,17 +35,22 @@ def chi_squared_critical(degrees: int) -> float:
 def design_effect(minutes: Floats, reference: Floats) -> float:
     """Return the overdispersion of rows (minutes, bins) against a multinomial, 1 at least.
 
-    Chi-squared of the minutes against the whole, weighted by the training's shares: what lies
-    between the minutes is their sum of squares less that of the whole.
+    The upper quartile of chi-squared between each minute and the one before, weighted by the
+    training's shares, over that of independent rows.
     """
-    busy = minutes[minutes.sum(axis=1) > 0]
-    if len(busy) < 2:
+    q, p = smoothed(reference), smoothed(minutes.sum(axis=0))
+    pairs = [
+        (((now / now.sum() - before / before.sum()) ** 2) / q).sum()
+        / (1 / now.sum() + 1 / before.sum())
+        for before, now in pairwise(minutes)
+        if before.sum() and now.sum()
+    ]
+    if not pairs:
         return 1.0
-    whole, q = busy.sum(axis=0), smoothed(reference)
-    between = (busy**2 / q).sum(axis=1) / busy.sum(axis=1)
-    p = smoothed(whole)
-    independent = (len(busy) - 1) * (p * (1 - p) / q).sum()
-    return max(1.0, float((between.sum() - (whole**2 / q).sum() / whole.sum()) / independent))
+    spread = 2 / (9 * (len(q) - 1))
+    quartile = (1 - spread + stats.norm.isf(0.25) * np.sqrt(spread)) ** 3
+    independent = (p * (1 - p) / q).sum() * quartile
+    return max(1.0, float(np.quantile(pairs, 0.75) / independent))
 
 
 def drift(counts: Floats, reference: Floats, effect: float = 1.0, m: float | None = None) -> Drift:
