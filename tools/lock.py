@@ -1,7 +1,8 @@
 """Lock the dependency groups of pyproject.toml: names, versions and hashes, and no host.
 
 What several files name has one version in all of them: the development lock is made first and
-binds the others. Options are uv's: `./task lock -- --upgrade`.
+binds the others, except one that is installed into an environment of its own. Options are
+uv's: `./task lock -- --upgrade`.
 """
 
 import subprocess
@@ -17,7 +18,10 @@ GROUPS = {
     "services/model/requirements-train.txt": "train",
     "services/locust/requirements.txt": "locust",
     "services/publisher/requirements.txt": "publisher",
+    "tools/honesty/requirements.txt": "honesty",
 }
+# It shares no environment with the others, and its packages require older versions.
+UNBOUND = "tools/honesty/requirements.txt"
 
 
 def main(options: Sequence[str]) -> int:
@@ -40,7 +44,7 @@ def _command(file: str, group: str, options: Sequence[str]) -> list[str]:
         *("--no-emit-index-url", "--no-emit-find-links", "--annotation-style", "line"),
         *("--custom-compile-command", "./task lock"),
     ]
-    if file != DEVELOPMENT:
+    if file not in {DEVELOPMENT, UNBOUND}:
         command += ["--constraints", DEVELOPMENT]
     return [*command, *options]
 
