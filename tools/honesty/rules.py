@@ -36,9 +36,11 @@ class Thresholds:
     log_variance: float = 0.22314
     bin_gain: float = 0.04
     z_bin: float = 4
-    # `for` and `keep_firing_for` in minutes.
+    # Minutes: `for` and `keep_firing_for`.
     drift_for: int = 5
     sudden_for: int = 30
+    # How often the group `sudden` is evaluated.
+    sudden_interval: int = 4
     keep_firing_for: int = 360
 
 
@@ -257,11 +259,18 @@ def feature_drift(series: Statistics, thresholds: Thresholds = THRESHOLDS) -> Fl
     return np.asarray(agrees & (is_large | has_a_day))
 
 
-def feature_drift_sudden(series: Statistics, statistic: str) -> Flags:
-    """Return at which minutes the expression of FeatureDriftSudden holds for one statistic."""
+def feature_drift_sudden(
+    series: Statistics, statistic: str, thresholds: Thresholds = THRESHOLDS
+) -> Flags:
+    """Return at which minutes the expression of FeatureDriftSudden holds for one statistic.
+
+    The alert is evaluated every minute on what its group recorded last.
+    """
     changed = {name: series.changed(statistic, name) for name in ("training", *PAST)}
     since_yesterday = (changed["training"] == 1) & (changed["yesterday"] == 1)
-    return np.asarray(since_yesterday & (changed["last_week"] != 0))
+    holds = since_yesterday & (changed["last_week"] != 0)
+    interval = thresholds.sudden_interval
+    return np.repeat(holds[::interval], interval)[: len(holds)]
 
 
 def firing(condition: Flags, wait: int, keep: int) -> Iterator[Interval]:
@@ -289,7 +298,9 @@ def alerts(
     series = Statistics(minutes, training, thresholds)
     keep = thresholds.keep_firing_for
     found = {
-        f"sudden {name}": [*firing(feature_drift_sudden(series, name), thresholds.sudden_for, keep)]
+        f"sudden {name}": [
+            *firing(feature_drift_sudden(series, name, thresholds), thresholds.sudden_for, keep)
+        ]
         for name in STATISTICS
     }
     drift = firing(feature_drift(series, thresholds), thresholds.drift_for, keep)

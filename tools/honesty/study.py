@@ -19,7 +19,18 @@ from bundle.arrays import Floats
 from bundle.reference import describe
 from serving.metrics.repeats import SPANS, Repeats
 from tools import ROOT
-from tools.honesty.rules import DAY, HOUR, WEEK, Interval, Minutes, Training, alerts, divergence
+from tools.honesty.rules import (
+    DAY,
+    HOUR,
+    THRESHOLDS,
+    WEEK,
+    Interval,
+    Minutes,
+    Training,
+    alerts,
+    divergence,
+    smooth,
+)
 from tools.honesty.streams import CHANGES, TRAFFIC, Change, Rows, Traffic
 
 SEED = 3
@@ -175,20 +186,18 @@ def _fixed(minutes: Minutes, training: Training) -> list[Interval]:
     """Return when PSI of the last whole hour exceeds the convention of credit scoring."""
     hours = len(minutes.counts) // HOUR
     counts = minutes.counts[: hours * HOUR].reshape(hours, HOUR, -1).sum(axis=1)
-    p, q = (
-        (each + 0.5) / (each + 0.5).sum(-1, keepdims=True) for each in (counts, training.counts)
-    )
-    chunks = np.flatnonzero(divergence(p, q) > CONVENTION).tolist()
+    chunks = np.flatnonzero(divergence(smooth(counts), training.ratio) > CONVENTION).tolist()
     return held(chunks, HOUR, len(minutes.counts))
 
 
 def held(chunks: Sequence[int], minutes: int, end: int) -> list[Interval]:
     """Return the alarms of whole chunks: from the end of a chunk to that of the next one.
 
-    They are kept for six hours as this project's are, so that episodes are counted alike.
+    By the hour, they are kept as this project's are, so that episodes are counted alike.
     """
     ends = [(number + 1) * minutes for number in chunks]
-    return [(each, each + minutes + 6 * HOUR) for each in ends if each <= end]
+    lasting = max(minutes, HOUR + THRESHOLDS.keep_firing_for)
+    return [(each, each + lasting) for each in ends if each <= end]
 
 
 def episodes(alarms: Sequence[Interval]) -> list[int]:

@@ -108,6 +108,19 @@ def test_thresholds_are_those_of_the_alerts(alert: str, wait: int, expected: set
     assert rule["keep_firing_for"] == f"{THRESHOLDS.keep_firing_for // 60}h"
 
 
+def test_sudden_changes_are_recorded_as_often_as_in_the_rules() -> None:
+    """The interval of their group delays the alert."""
+    intervals = {
+        group["name"]: group.get("interval")
+        for path in RULES.glob("*.yml")
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+    }
+    if "sudden" not in intervals:
+        pytest.skip("prometheus/rules has no group sudden")
+
+    assert intervals["sudden"] == f"{THRESHOLDS.sudden_interval}m"
+
+
 @pytest.mark.parametrize("bins", [2, 3, 10, 11])
 @pytest.mark.parametrize("rows", [150, 250, 4000])
 def test_formulas_equal_those_that_promtool_is_compared_with(bins: int, rows: int) -> None:

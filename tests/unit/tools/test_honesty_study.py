@@ -79,6 +79,7 @@ def test_an_alarm_that_does_not_end_is_an_episode_a_day() -> None:
     """Else a rule that always alarms would have the fewest false alarms."""
     assert study.episodes([(10, 2 * 1440 + 20)]) == [10, 1450, 2890]
     assert study.episodes(study.held(range(48), 60, 5000)) == [60, 1500, 2940]
+    assert study.episodes(study.held([0, 1, 3], 1440, 7200)) == [1440, 2880, 5760]
 
 
 def test_delay_counts_from_the_change() -> None:
@@ -110,7 +111,7 @@ def test_the_peers_answer_once_for_the_same_rows(tmp_path: Path) -> None:
     assert answers[0] == answers[1]
     assert answers[0] == {
         "evidently h": [[(60, 480)], []],
-        "evidently d": [[], [(2880, 4680)]],
+        "evidently d": [[], [(2880, 4320)]],
     }
     assert log.read_text() == "asked "
 
