@@ -1,7 +1,7 @@
 """Compare the drift alerts with other tools: false alarms without drift, delay with it.
 
-`--write FILE` replaces the tables between the markers of a Markdown file. The run takes about an
-hour, a few minutes once the other tools' answers are in var/honesty.
+`--write FILE` replaces the tables between the markers of a Markdown file. The run takes about
+half an hour; five minutes once the other tools' answers are in var/honesty.
 """
 
 import argparse

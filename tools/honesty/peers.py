@@ -33,6 +33,7 @@ Values = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 Frame = pd.DataFrame
 Series: TypeAlias = "pd.Series[float]"
+Times: TypeAlias = "pd.Series[pd.Timestamp]"
 
 START = pd.Timestamp("2026-01-05")
 # Minutes of a chunk, by the name that pandas has for it.
@@ -84,7 +85,7 @@ def univariate(reference: Frame, live: Frame, period: str) -> list[list[int]]:
         column_names=names, timestamp_column_name="time", chunk_period=period
     )
     result = calculator.fit(reference).calculate(live).filter(period="analysis").to_df()
-    numbers = _numbers(result, period)
+    numbers = _numbers(result[("chunk", "chunk", "start_date")], period)
     (method,) = calculator.continuous_method_names
     return [numbers[result[(name, method, "alert")].to_numpy(bool)].tolist() for name in names]
 
@@ -97,14 +98,14 @@ def multivariate(reference: Frame, live: Frame, period: str) -> list[int]:
     )
     result = calculator.fit(reference).calculate(live).filter(period="analysis").to_df()
     alarms = result[("reconstruction_error", "alert")].to_numpy(bool)
-    found: list[int] = _numbers(result, period)[alarms].tolist()
+    begins = result[("chunk", "start_date")]
+    found: list[int] = _numbers(begins, period)[alarms].tolist()
     return found
 
 
-def _numbers(result: Frame, period: str) -> Numbers:
+def _numbers(begins: Times, period: str) -> Numbers:
     """Return the number of each chunk, counted in periods from the start."""
-    begins = pd.DatetimeIndex(result[("chunk", "chunk", "start_date")])
-    seconds = (begins - START).total_seconds().to_numpy()
+    seconds = (pd.DatetimeIndex(begins) - START).total_seconds().to_numpy()
     return (seconds // (60 * PERIODS[period])).astype(np.int64)
 
 

@@ -1,6 +1,7 @@
 """Write what the study found as Markdown."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,38 +23,46 @@ MANY = 100
 
 def report(study: Study) -> str:
     """Return both tables with their captions."""
-    tables = false_alarms(study), delays(study)
-    captions = (each.format(size=study.size, streams=streams) for each in CAPTIONS)
-    parts = [each for pair in zip(captions, tables, strict=True) for each in pair]
-    return "\n\n".join([*parts, NOTES.format(streams=streams)])
+    facts = {"size": study.size, "streams": streams}
+    false, delay = (_wrapped(caption.format(**facts)) for caption in CAPTIONS)
+    notes = (f"- {note.format(**facts)}" for note in NOTES)
+    return "\n\n".join(
+        [false, false_alarms(study), delay, delays(study), "\n".join(map(_wrapped, notes))]
+    )
 
 
+def _wrapped(text: str) -> str:
+    indent = "  " if text.startswith("- ") else ""
+    text = " ".join(text.split())
+    return textwrap.fill(text, 100, subsequent_indent=indent, break_on_hyphens=False)
+
+
+# Wrapped again once the numbers are in.
 CAPTIONS = (
-    """\
-False alarms: episodes per signal in {size.days} days without drift, with the 95 % range where there
-are few. {size.signals} signals per column, {streams.ROWS_PER_MINUTE} rows a minute,
-{streams.TRAINING_ROWS:,} training rows.""",
-    """\
-Delay: hours from the change to the alarm, the median and in parentheses the worst of
-{size.signals_changed} signals; “–” where most are missed. Each column of this project is an age of
-the service when the change comes; the other rules do not depend on it.""",
+    """False alarms: episodes per signal in {size.days} days without drift, with the 95 % range
+    where there are few. {size.signals} signals per column, {streams.ROWS_PER_MINUTE} rows a minute,
+    {streams.TRAINING_ROWS:,} training rows.""",
+    """Delay: hours from the change to the alarm, the median and in parentheses the worst of
+    {size.signals_changed} signals; “–” where most are missed. Each column of this project is an
+    age of the service when the change comes; the other rules do not depend on it.""",
 )
-
-NOTES = """\
-- Traffic: the daily cycle has an amplitude of {streams.CYCLE} σ; weekends are
-  {streams.WEEKEND} σ higher; the wandering mean is autoregressive, with a standard deviation of
-  {streams.WANDERING} σ and a memory of one day; each user sends {streams.BURST_ROWS} rows within
-  {streams.BURST_MINUTES} minutes, which share half of their variance; each repeated row comes
-  {streams.REPEATS} times, within its minute or within an hour. Training rows come from the same
-  traffic, at random minutes.
-- Changes: a stuck sensor repeats one value; before its unit changes, a signal is
-  {streams.LEVEL} σ above 0 on average.
-- Episodes: alarms of one signal less than six hours apart are one, for every rule. One that lasts
-  longer than a day counts once more for each further day.
-- Evidently compares with the training rows, by the test and the threshold that its report chooses
-  for them. NannyML sets its thresholds by a week of undrifted traffic. Both get every row.
-  NannyML's multivariate calculator runs where the correlation changes; no other rule sees pairs.
-- A rule with many false alarms also alarms soon after a change that it does not see."""
+NOTES = (
+    """Traffic: the daily cycle has an amplitude of {streams.CYCLE} σ; weekends are
+    {streams.WEEKEND} σ higher; the wandering mean is autoregressive, with a standard deviation of
+    {streams.WANDERING} σ and a memory of one day; each user sends {streams.BURST_ROWS} rows within
+    {streams.BURST_MINUTES} minutes, which share half of their variance; each repeated row comes
+    {streams.REPEATS} times, within its minute or within an hour. Training rows come from the same
+    traffic, at random minutes.""",
+    """Changes: a stuck sensor repeats one value; before its unit changes, a signal is
+    {streams.LEVEL} σ above 0 on average.""",
+    """Episodes: alarms of one signal less than six hours apart are one, for every rule. One that
+    lasts longer than a day counts once more for each further day.""",
+    """Evidently compares with the training rows, by the test and the threshold that its report
+    chooses for them. NannyML sets its thresholds by a week of undrifted traffic. Both get every
+    row. NannyML's multivariate calculator runs where the correlation changes; no other rule sees
+    pairs of signals.""",
+    "A rule with many false alarms also alarms soon after a change that it does not see.",
+)
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -102,11 +111,15 @@ def _rate(alarms: Alarms, rule: str, counts: Callable[[int], bool]) -> str:
 
 def delays(study: Study) -> str:
     """Return a line per change and a column per rule."""
-    rules = [rule for rule in next(iter(study.delays.values())) if "multivariate" not in rule]
+    found = next(iter(study.delays.values()))
+    rules = sorted(
+        (rule for rule in found if "multivariate" not in rule),
+        key=lambda rule: not rule.startswith(OURS),
+    )
     head = ["change", *(name(study, rule) for rule in rules)]
     lines = [
-        [change, *(_delay(_joint(found, rule)) for rule in rules)]
-        for change, found in study.delays.items()
+        [change, *(_delay(_joint(hours, rule)) for rule in rules)]
+        for change, hours in study.delays.items()
     ]
     return table(head, lines)
 
