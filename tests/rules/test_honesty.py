@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     not (RULES / "statistics.yml").exists(), reason="prometheus/rules has no statistics.yml"
 )
 
-SIGNAL = {"job": "model", "model": "wine", "version": "a", "feature": "alcohol"}
+SIGNAL = {"job": "model", "model": "loans", "version": "a", "feature": "amount"}
 TARGET = {"instance": "0:8001"}
 # The rows of minute 0 are scraped at 1, and counted by the evaluation at 2.
 LATE = 2
