@@ -3,7 +3,7 @@
 #
 # A stand-in is made of Debian trixie's packages and has the original's paths, user and entrypoint,
 # and this machine's way to the wheels registry. There is none for Grafana, which Debian lacks: the
-# test that needs its image says so and is skipped.
+# test that needs its image is skipped, with that reason.
 # shellcheck disable=SC2016 # a hook's $1 is for the hook
 set -euo pipefail
 
@@ -15,12 +15,12 @@ grafana=grafana/grafana:13.2.0
 label=ci.stand-in
 ca_bundle=/etc/ssl/certs/ca-certificates.crt
 
-# Names of variables are looked at as well as values: those that lead pip to its registry.
+# Variables are found by name as well as by value: those that lead pip to its registry.
 registry_environment() {
   env | grep -E "=$ca_bundle\$|=${ca_bundle%/*}\$|^PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST)=|^(https?|no)_proxy=" | sort || true
 }
 
-# What a stand-in was made of: one of another day's bundle or of older commands is made anew.
+# What a stand-in was made of: one of another day's bundle or of older commands is rebuilt.
 fingerprint=$({ cat "$0" "$ca_bundle" /etc/pip.conf 2>/dev/null || true; registry_environment; } | sha256sum | cut -c1-12)
 
 present() {

@@ -6,7 +6,7 @@ export DEBIAN_FRONTEND=noninteractive
 # The packages still needed from the machine's own suite.
 own_packages() {
   local program
-  for program in prometheus prometheus-alertmanager iptables mmdebstrap chromium; do
+  for program in prometheus prometheus-alertmanager iptables mmdebstrap chromium curl; do
     command -v "$program" >/dev/null || echo "$program"
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv

@@ -30,6 +30,7 @@ from bench.groups import (
 from bench.machine import BenchError, describe, load
 from bench.peers.catalogue import PEERS
 from bench.report import Goal, Section, markdown, replace_between_markers
+from tools import command
 
 _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "serving": serving.measure,
@@ -118,4 +119,4 @@ def _head() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

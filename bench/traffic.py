@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from itertools import chain
@@ -70,13 +71,12 @@ def send(url: str, requests: Sequence[MixedRequest]) -> list[Exchange]:
 
 
 def _send(url: str, requests: Sequence[MixedRequest]) -> list[Exchange]:
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
     answers = []
-    for each in requests:
-        connection.request("POST", each.path, each.body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answers.append(Exchange(each, response.status, response.read()))
-    connection.close()
+    with closing(HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
+        for each in requests:
+            connection.request("POST", each.path, each.body, {"Content-Type": "application/json"})
+            with connection.getresponse() as response:
+                answers.append(Exchange(each, response.status, response.read()))
     return answers
 
 

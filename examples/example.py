@@ -1,4 +1,4 @@
-"""Train one of the examples: `python -m example --output DIR`; EXAMPLE names another than this.
+"""Train an example: `python -m example --output DIR`. The variable EXAMPLE overrides the default.
 
 Nothing outside this directory names an example.
 """
@@ -27,11 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="the bundle directory to write")
     manifest = train(parser.parse_args().output)
-    promised = manifest.validation
+    errors = manifest.validation
     print(  # noqa: T201
         f"{manifest.name} {manifest.version}: {manifest.rows} rows;"
-        f" {promised.cv_folds}-fold MAE {promised.cv_mae:.3f} RMSE {promised.cv_rmse:.3f};"
-        f" held out ({promised.rows} rows) MAE {promised.mae:.3f} RMSE {promised.rmse:.3f}"
+        f" {errors.cv_folds}-fold MAE {errors.cv_mae:.3f} RMSE {errors.cv_rmse:.3f};"
+        f" held out ({errors.rows} rows) MAE {errors.mae:.3f} RMSE {errors.rmse:.3f}"
     )
 
 

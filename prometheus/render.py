@@ -1,19 +1,29 @@
 # ruff: noqa: INP001 a script beside the files it reads
-"""Render rules/*.yml into prometheusrule.yaml, the form the Prometheus operator reads.
+"""Render what is derived from this directory's sources.
 
-Prometheus refuses the operator's keys and the operator refuses plain files, so the plain files are
-the source. `--check` writes nothing and fails when the committed rendering is stale.
+- prometheusrule.yaml: rules/*.yml in the form the Prometheus operator reads. Prometheus rejects the
+  operator's keys and the operator rejects plain files, so the plain files are the source.
+- alertmanager.slack.yml: alertmanager.yml with the receivers of receivers.slack.yml.
+- consoles/runbooks.html: runbooks.md as a page that Prometheus serves; it needs no internet.
+
+`--check` writes nothing and fails when a committed rendering is stale.
 """
 
+import html
+import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 HERE = Path(__file__).parent
-TARGET = HERE / "prometheusrule.yaml"
-HEADER = "# Generated from rules/*.yml by render.py; edit those.\n"
+# Where alerts find their runbooks: the page of the Prometheus that evaluates them.
+PAGE = "{{ $externalURL }}/consoles/runbooks.html"
+# The same for the operator's Prometheus, which serves no such page unless it is mounted: put the
+# address of your own copy of runbooks.md here.
+RUNBOOKS = PAGE
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,7 +44,7 @@ def rule_groups() -> list[Any]:
     return [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
 
 
-def render() -> str:
+def prometheus_rule() -> str:
     """Return the PrometheusRule as YAML."""
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
@@ -42,19 +52,76 @@ def render() -> str:
         "metadata": {"name": "model"},
         "spec": {"groups": rule_groups()},
     }
-    return HEADER + yaml.dump(rule, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    text = yaml.dump(rule, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    return "# Generated from rules/*.yml by render.py; edit those.\n" + text.replace(PAGE, RUNBOOKS)
+
+
+def alertmanager_with_slack() -> str:
+    """Return Alertmanager's configuration with other receivers."""
+    source = (HERE / "alertmanager.yml").read_text()
+    shared = source[source.index("route:") : source.index("receivers:")]
+    header = "# Generated from alertmanager.yml and receivers.slack.yml by render.py; edit those.\n"
+    return header + shared + (HERE / "receivers.slack.yml").read_text()
+
+
+def runbook_page() -> str:
+    """Return the runbooks as one HTML page; Prometheus reads it as a template of Go."""
+    blocks = (HERE / "runbooks.md").read_text().strip().split("\n\n")
+    body = "\n".join(line for block in blocks for line in _block(block))
+    return f"""<!doctype html>
+<html lang="en">
+<!-- Generated from runbooks.md by render.py; edit that. -->
+<meta charset="utf-8">
+<title>Runbooks</title>
+<style>
+body {{max-width: 50rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 sans-serif}}
+h2:target {{background: #fe8}} code {{background: #eee}}
+</style>
+{body}
+</html>
+"""
+
+
+def _block(block: str) -> Iterator[str]:
+    """Yield a paragraph, or a heading with the paragraph right below it."""
+    first, _, rest = block.partition("\n")
+    level = len(first) - len(first.lstrip("#"))
+    if not level:
+        yield f"<p>{_inline(block)}</p>"
+        return
+    name = first.lstrip("# ")
+    yield f'<h{level} id="{name.lower()}">{name}</h{level}>'
+    if rest:
+        yield f"<p>{_inline(rest)}</p>"
+
+
+def _inline(text: str) -> str:
+    text = html.escape(text, quote=False)
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
+
+
+RENDERINGS: dict[str, Callable[[], str]] = {
+    "prometheusrule.yaml": prometheus_rule,
+    "alertmanager.slack.yml": alertmanager_with_slack,
+    "consoles/runbooks.html": runbook_page,
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Write the rendering, or with --check only compare it."""
-    rendered = render()
-    if arguments == ["--check"]:
-        fresh = TARGET.exists() and TARGET.read_text() == rendered
-        if not fresh:
-            sys.stderr.write(f"{TARGET.name} is stale: run `./task render`\n")
-        return 0 if fresh else 1
-    TARGET.write_text(rendered)
-    return 0
+    """Write the renderings, or with --check only compare them."""
+    stale = 0
+    for name, render in RENDERINGS.items():
+        target, rendered = HERE / name, render()
+        if arguments == ["--check"]:
+            if not target.exists() or target.read_text() != rendered:
+                sys.stderr.write(f"{name} is stale: run `./task render`\n")
+                stale = 1
+            continue
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(rendered)
+    return stale
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Exit 0 when 127.0.0.1:PORT/PATH answers 200: the images' health check, as they hold no curl."""  # noqa: INP001 a script
+"""Exit with 0 if 127.0.0.1:PORT/PATH answers 200: the health check of images without curl."""  # noqa: INP001 a script
 
 import http.client
 import sys
 
 
 def main(port: str, path: str) -> str | None:
-    """Return what is wrong, or None."""
+    """Return the reason why the check fails, or None if it succeeds."""
     try:
         connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=3)
         connection.request("GET", path)

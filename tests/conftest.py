@@ -1,5 +1,7 @@
-"""The directory a test lies in is its tier, and the tier is its marker."""
+"""Marks every test with its tier, which is the directory of its file."""
 
+import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,18 +11,38 @@ if TYPE_CHECKING:
     from bundle.manifest import Manifest
 
 TESTS = Path(__file__).parent
+# The fastest tier runs first, so that most errors are reported within seconds.
+TIERS = ("unit", "contract", "rules", "service", "container", "stack")
+
+
+def pytest_configure() -> None:
+    """Keep the file of the ./task that runs the tests from the commands that they start."""
+    os.environ.pop("TASK_STATUS", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with its tier."""
+    """Mark every test with its tier, and run the tiers in order."""
     for item in items:
-        item.add_marker(item.path.relative_to(TESTS).parts[0])
+        item.add_marker(_tier(item))
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line for each reason of skips, however many tests it skips."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(each.longrepr[2].removeprefix("Skipped: ") for each in skipped)
+    for reason, number in reasons.most_common():
+        terminalreporter.write_line(f"skipped {number}: {reason}")
+
+
+def _tier(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
 
 
 @pytest.fixture(scope="session")
 def example_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train the example's bundle, once for all tests; they only read it."""
-    from example import train  # noqa: PLC0415 pandas, for those who need it
+    """Train the example's bundle once for all tests, which only read it."""
+    from example import train  # noqa: PLC0415 imports pandas, which few tests need
 
     directory = tmp_path_factory.mktemp("bundle") / "example"
     train(directory)
@@ -29,7 +51,7 @@ def example_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def example(example_bundle: Path) -> "Manifest":
-    """Return what the example's bundle says."""
-    from bundle.load import load_manifest  # noqa: PLC0415 scikit-learn, likewise
+    """Return the manifest of the example's bundle."""
+    from bundle.load import load_manifest  # noqa: PLC0415 likewise
 
     return load_manifest(example_bundle)

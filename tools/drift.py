@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
+from tools import command
 from tools.stack import probe
 from tools.stack.services import service
 from tools.stack.settings import Settings, StackError, load_settings
@@ -69,7 +70,7 @@ def switch(settings: Settings, mode: str) -> None:
 
 def report(settings: Settings, mode: str) -> str:
     """Return what to watch, where and when."""
-    verdicts = settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature:verdict:1h")
+    verdicts = settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature:verdict")
     if probe.ready(settings, service("grafana")):
         verdicts = settings.url("GRAFANA_PORT", _DASHBOARD)
     alerts = settings.url("PROMETHEUS_PORT", "/alerts")
@@ -77,4 +78,4 @@ def report(settings: Settings, mode: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

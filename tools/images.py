@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 
-from tools import ROOT
+from tools import ROOT, command
 from tools.stack.settings import StackError, load_settings
 
 DOCKERFILE = ROOT / "services" / "Dockerfile"
@@ -69,8 +69,8 @@ def run(command: Sequence[str]) -> None:
         raise StackError("docker is not installed: https://docs.docker.com/engine/install")
     print(f"$ {' '.join(command)}", flush=True)
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
-        raise StackError("an image was not built; docker's own words are above")
+        raise StackError("an image was not built; docker's message is above")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

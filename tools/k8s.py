@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools import ROOT
+from tools import ROOT, command
 from tools.stack.services import table
 from tools.stack.settings import StackError, load_settings
 
@@ -104,7 +104,7 @@ def wait() -> None:
             *("--timeout", "300s", "deployment", "--all"),
         )
     except StackError as error:
-        raise StackError("not all pods became ready: `./task k8s:doctor` says why") from error
+        raise StackError("not all pods became ready: `./task k8s:doctor` shows why") from error
 
 
 def forward() -> None:
@@ -182,7 +182,7 @@ def image(name: str) -> str:
 
 
 def _image_variables() -> dict[str, str]:
-    """Return Compose's variables for the names in the manifests, whatever .env says."""
+    """Return Compose's variables for the names in the manifests, whatever .env sets."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {"IMAGE_PREFIX": "ml-monitoring", "IMAGE_TAG": project["version"]}
 
@@ -224,7 +224,7 @@ def _forward(page: Page, port: int) -> subprocess.Popen[bytes]:
 
 
 def _grafana_password() -> str:
-    """Return the line that tells it: the given one, or the chart's."""
+    """Return the line with the password: the given one, or the chart's."""
     for secret in ("grafana-admin", f"{RELEASE}-grafana"):
         path = "jsonpath={.data.admin-password}"
         encoded = _output("get", "secret", secret, "-n", MONITORING, "--output", path)
@@ -238,7 +238,7 @@ def _kubectl(*words: str) -> None:
 
 
 def _output(*words: str) -> str:
-    """Return what kubectl says; nothing where it fails."""
+    """Return what kubectl prints; nothing where it fails."""
     _need("kubectl")
     done = subprocess.run(
         ["kubectl", "--context", PROFILE, *words], capture_output=True, text=True, check=False
@@ -252,7 +252,7 @@ def _run(*command: str, environment: Mapping[str, str] | None = None) -> None:
     print(f"$ {' '.join(command)}", flush=True)
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
     if done.returncode:
-        raise StackError(f"`{' '.join(command[:3])} …` failed; its own words are above")
+        raise StackError(f"`{' '.join(command[:3])} …` failed; its own message is above")
 
 
 def _need(tool: str) -> None:
@@ -261,4 +261,4 @@ def _need(tool: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

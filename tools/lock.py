@@ -1,8 +1,8 @@
 """Lock the dependency groups of pyproject.toml: names, versions and hashes, and no host.
 
 What several files name has one version in all of them: the development lock is made first and
-binds the others, except one that is installed into an environment of its own. Options are
-uv's: `./task lock -- --upgrade`.
+binds the others, except those for an environment of their own. Options are uv's:
+`./task lock -- --upgrade`.
 """
 
 import subprocess
@@ -14,14 +14,16 @@ from tools import ROOT
 DEVELOPMENT = "requirements-dev.txt"
 GROUPS = {
     DEVELOPMENT: "dev",
+    "requirements.txt": "stack",
     "services/model/requirements.txt": "model",
     "services/model/requirements-train.txt": "train",
     "services/locust/requirements.txt": "locust",
     "services/publisher/requirements.txt": "publisher",
+    "tests/requirements-clients.txt": "clients",
     "tools/honesty/requirements.txt": "honesty",
 }
-# It shares no environment with the others, and its packages require older versions.
-UNBOUND = "tools/honesty/requirements.txt"
+# Not bound by the development lock.
+_ALONE = (DEVELOPMENT, "tests/requirements-clients.txt", "tools/honesty/requirements.txt")
 
 
 def main(options: Sequence[str]) -> int:
@@ -44,7 +46,7 @@ def _command(file: str, group: str, options: Sequence[str]) -> list[str]:
         *("--no-emit-index-url", "--no-emit-find-links", "--annotation-style", "line"),
         *("--custom-compile-command", "./task lock"),
     ]
-    if file not in {DEVELOPMENT, UNBOUND}:
+    if file not in _ALONE:
         command += ["--constraints", DEVELOPMENT]
     return [*command, *options]
 

@@ -29,6 +29,7 @@ from tools import ROOT
 BINS = 10
 ROWS_A_SECOND = 20
 MINUTE, DAY = 60, 86_400
+START = time.time()
 
 # The median of the evaluations: one of them is as slow as the machine is busy.
 DURATION = "quantile_over_time(0.5, prometheus_rule_group_last_duration_seconds[4m])"
@@ -39,7 +40,9 @@ COUNTS = {
 }
 DIFFERENCE = """
   max(abs(
-      sum_over_time(model_feature_bin:rows:1m[2m30s])
+      sum without (counter, window) (
+        sum_over_time(model:increase{window="1m",counter="feature_bin"}[2m30s])
+      )
     -
       sum by (job, model, version, feature, bin) (
         model_feature_bin_total offset 15s - model_feature_bin_total offset 3m15s
@@ -63,6 +66,7 @@ def exposition(size: Size, seconds: float, version: int) -> Iterator[str]:
     rows = int(ROWS_A_SECOND * seconds)
     yield "# TYPE model_info gauge"
     yield f"model_info{{{labels}}} 1"
+    yield f"model_start_time_seconds{{{labels}}} {START:.3f}"
     yield "# TYPE model_predictions_total counter"
     yield f"model_predictions_total{{{labels}}} {rows}"
     for feature in range(size.features):
@@ -75,6 +79,7 @@ def _feature(labels: str, rows: int) -> Iterator[str]:
         yield f"model_feature_bin_total{{{bin_}}} {(rows + index) // BINS}"
         yield f'model_feature_reference_ratio{{{bin_},range="bin {index}"}} {1 / BINS}'
     yield f"model_feature_reference_rows{{{labels}}} 1282"
+    yield f"model_feature_reference_kurtosis{{{labels}}} 3"
     for sign in ("pos", "neg"):
         yield f'model_feature_zscore_sum_total{{{labels},sign="{sign}"}} {0.4 * rows}'
     yield f"model_feature_zscore_squared_sum_total{{{labels}}} {rows}"
@@ -162,19 +167,12 @@ def prometheus(folder: Path, port: int) -> Iterator[str]:
 def backfill(folder: Path, size: Size, now: int) -> None:
     """Record the day before `now` (seconds), so that the 1 d windows are full from the start."""
     minutes = range(now - DAY, now, MINUTE)
-    rows = MINUTE * ROWS_A_SECOND * size.pods
     with (folder / "day.txt").open("w") as file:
-        for name, label, values in (
-            ("model_feature_bin:rows:1m", "bin", [f"{index:02}" for index in range(BINS)]),
-            ("model_feature_sign:zscore_sum:1m", "sign", ["pos", "neg"]),
-        ):
+        for name, series in _recorded(size):
             file.write(f"# TYPE {name} gauge\n")
-            for labels in _signals(size):
-                for value in values:
-                    sample = (
-                        f'{name}{{job="model",{labels},{label}="{value}"}} {rows / len(values)}'
-                    )
-                    file.write("".join(f"{sample} {minute}\n" for minute in minutes))
+            for labels, value in series:
+                sample = f'{name}{{job="model",{labels}}} {value}'
+                file.write("".join(f"{sample} {minute}\n" for minute in minutes))
         file.write("# EOF\n")
     subprocess.run(
         [
@@ -183,6 +181,32 @@ def backfill(folder: Path, size: Size, now: int) -> None:
         ],
         check=True,
     )
+
+
+def _recorded(size: Size) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+    """Yield what the windows, and the references to yesterday, read of the day before."""
+    rows = MINUTE * ROWS_A_SECOND * size.pods
+    signals = [*_signals(size)]
+    bins = [f'bin="{index:02}"' for index in range(BINS)]
+    counters = [
+        *((f'counter="feature_bin",{bin_}', rows / BINS) for bin_ in bins),
+        *((f'counter="feature_zscore_sum",sign="{sign}"', 0.4 * rows) for sign in ("pos", "neg")),
+        ('counter="feature_zscore_squared_sum"', rows),
+        *((f'counter="feature_out_of_range",side="{side}"', 0) for side in ("below", "above")),
+    ]
+    yield (
+        "model:increase",
+        [(f'window="1m",{each},{more}', value) for each in signals for more, value in counters],
+    )
+    yield "model_feature:pearson", [(f'window="1m",{each}', rows + BINS - 1) for each in signals]
+    yield (
+        "model_feature_bin:ratio",
+        [(f'window="1h",{each},{bin_}', 1 / BINS) for each in signals for bin_ in bins],
+    )
+    yield "model_feature:effective_rows", [(f'window="1h",{each}', 60 * rows) for each in signals]
+    training = 'window="1h",reference="training"'
+    yield "model_feature:mean_shift_sigma", [(f"{training},{each}", 0) for each in signals]
+    yield "model_feature:variance_ratio", [(f"{training},{each}", 1) for each in signals]
 
 
 def _signals(size: Size) -> Iterator[str]:
@@ -195,7 +219,7 @@ def report(address: str) -> Iterator[str]:
     """Yield one line per figure."""
     for what, query in COUNTS.items():
         yield f"{what}: {_number(address, query):,.0f}"
-    evaluated = _number(address, "max(timestamp(model_feature_bin:rows:1m))")
+    evaluated = _number(address, "max(timestamp(model_feature:rows))")
     difference = _number(address, DIFFERENCE, evaluated)
     yield f"rows of 3 minutes that the rules count and the counters do not: {difference:g}"
     for group in _ask(address, f"sort_desc({DURATION})"):

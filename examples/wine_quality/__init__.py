@@ -1,1 +1,1 @@
-"""The example model: rates red wines. Nothing else in the service knows about wine."""
+"""The example model, which rates red wines."""

@@ -1,7 +1,4 @@
-"""The vendored UCI Wine Quality rows and their split.
-
-Cortez et al. (2009), CC BY 4.0: see NOTICE.
-"""
+"""The vendored UCI Wine Quality data (Cortez et al. 2009, CC BY 4.0, see NOTICE) and its split."""
 
 import csv
 import random
@@ -13,12 +10,13 @@ Row = dict[str, float]
 
 TARGET = "quality"
 HELD_OUT_SHARE = 0.2
-# The held-out rows of this split look like its training rows: their largest PSI is 0.05.
+# With this seed the held-out rows are distributed like the training rows: their largest population
+# stability index is 0.05.
 SEED = 0
 
 
 def rows(color: Color) -> list[Row]:
-    """Return every vendored row of one colour: 11 features and the target, by name."""
+    """Return all vendored rows of one colour: 11 features and the target, by name."""
     with (Path(__file__).parent / "data" / f"{color}.csv").open(newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
@@ -26,8 +24,8 @@ def rows(color: Color) -> list[Row]:
 def split(all_rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """Return (training rows, held-out rows): a seeded fifth of the distinct wines is held out.
 
-    One red wine in seven stands in the data more than once. Equal features stay on one side, or
-    the held-out error would be measured on rows that were trained on.
+    One red wine in seven is in the data more than once. Rows with equal features are kept together;
+    otherwise the held-out error would be measured on rows of the training set.
     """
     wines = sorted({_features(row) for row in all_rows})
     random.Random(SEED).shuffle(wines)  # noqa: S311 a split, not a secret

@@ -19,7 +19,7 @@ MILLIGRAMS = "mg/dm³"
 def _feature(
     name: str, description: str, unit: str, example: float, maximum: float | None = None
 ) -> Feature:
-    """Return a feature that is never negative, as nothing measured in a wine is."""
+    """Return a feature that cannot be negative, like every measurement of a wine."""
     return Feature(
         name=name, description=description, unit=unit, minimum=0, maximum=maximum, example=example
     )
@@ -53,7 +53,7 @@ RECIPE = Recipe(
 def train(output: Path) -> Manifest:
     """Train on the red wines that are not held out, and write the bundle to `output`.
 
-    White wines are the drift to be seen here: training saw none of them.
+    The white wines, which training has not seen, are the drifted rows.
     """
     train_rows, held_out_rows = map(pd.DataFrame, split(rows("red")))
     estimator = make_pipeline(

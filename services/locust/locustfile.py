@@ -1,4 +1,4 @@
-"""The shell between locust and the traffic package: the clock, the network, the process."""
+"""Connects locust to the traffic package: clock, network and process."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 class Traffic:
-    """What the users of this process share: their plan, a clock, and their numbering."""
+    """The state shared by all users of this process: their plan, a clock, and their numbering."""
 
     def __init__(self, plan: Plan, runner: Runner) -> None:
         self.plan = plan
@@ -32,7 +32,7 @@ class Traffic:
         self.restart()
 
     def restart(self) -> None:
-        """Begin again: users are numbered from 0, and no time has passed."""
+        """Restart the clock, and the numbering of users at 0."""
         self._started = time.monotonic()
         self._numbers = itertools.count()
         self.plan.drift.switch(self.plan.drift.mode)
@@ -42,18 +42,18 @@ class Traffic:
         return time.monotonic() - self._started
 
     def new_client(self) -> Client:
-        """Return this process's next client; the master numbers its worker processes."""
+        """Return the next client of this process; the master numbers the worker processes."""
         process = self._runner.worker_index if isinstance(self._runner, WorkerRunner) else 0
         return Client(self.plan, process, next(self._numbers))
 
 
 class ModelUser(FastHttpUser):
-    """Asks the model service what its client says, at the client's pace."""
+    """Sends the requests of its client to the model service, at the client's pace."""
 
     traffic: ClassVar[Traffic]
 
     def on_start(self) -> None:
-        """Get a client, and wait for the moment of its first request."""
+        """Create a client and wait until its first request is due."""
         self._model_client = self.traffic.new_client()
         self._pace = Pace(
             self.traffic.plan.settings.requests_per_second_per_user,
@@ -68,7 +68,7 @@ class ModelUser(FastHttpUser):
 
     @task
     def ask(self) -> None:
-        """Send one request and judge its answer."""
+        """Send one request and check its answer."""
         action = self._model_client.next(self.traffic.elapsed())
         with self.client.request(
             action.method,
@@ -89,7 +89,7 @@ class ModelUser(FastHttpUser):
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def prepare(environment: Environment, runner: Runner, **_: object) -> None:
-    """Read settings and bundle, and start the exporter where the figures of all users meet."""
+    """Read settings and bundle; start the exporter, except in a worker process."""
     try:
         plan = make_plan(read_settings(os.environ), time.monotonic)
     except TrafficError as error:
@@ -104,11 +104,11 @@ def prepare(environment: Environment, runner: Runner, **_: object) -> None:
     if isinstance(runner, LocalRunner | MasterRunner):
         check_host(environment)
         export(plan, runner)
-    share_drift(environment, plan.drift, runner)
+    connect_drift(environment, plan.drift, runner)
 
 
-def share_drift(environment: Environment, drift: Drift, runner: Runner) -> None:
-    """Let the web page switch the drift, and a master every worker's."""
+def connect_drift(environment: Environment, drift: Drift, runner: Runner) -> None:
+    """Let the web page switch the drift, and a master switch it in all workers."""
 
     def spread(**_: object) -> None:
         if isinstance(runner, MasterRunner):
@@ -116,14 +116,17 @@ def share_drift(environment: Environment, drift: Drift, runner: Runner) -> None:
 
     if isinstance(runner, WorkerRunner):
         follow(drift, runner)
-    # Again and again, so that workers that connect later drift as well.
+    # Repeated, so that workers that connect later have the same drift.
     environment.events.usage_monitor.add_listener(spread)  # type: ignore[no-untyped-call]
     if environment.web_ui and environment.web_ui.app:
         add_route(environment.web_ui.app, drift, spread)
 
 
 def check_host(environment: Environment) -> None:
-    """End with one line when a test is about to start against nothing; locust would exit with 0."""
+    """Exit with a one-line error if a test is about to start without a host.
+
+    Locust itself would exit with 0.
+    """
     options = environment.parsed_options
     starts = options is not None and (options.headless or options.autostart)
     host = environment.host or ""
@@ -132,7 +135,7 @@ def check_host(environment: Environment) -> None:
 
 
 def export(plan: Plan, runner: LocalRunner | MasterRunner) -> None:
-    """Serve locust's figures to Prometheus, or end with one line that says why not."""
+    """Serve locust's figures to Prometheus, or exit with a one-line error."""
     settings = plan.settings
     requests = requests_of(plan.mix, plan.populations.usual[0])
     if settings.label_share > 0:

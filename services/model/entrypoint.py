@@ -12,6 +12,7 @@ from pathlib import Path
 from bundle.load import BundleError, load_bundle
 from bundle.manifest import Manifest
 from serving.logs import logging_config
+from serving.metrics.repeats import REPEATS_FILE
 from serving.settings import Settings, SettingsError, read_settings, split_keys
 from serving.spool import place_reference
 
@@ -68,8 +69,8 @@ def wipe(directory: Path) -> None:
     Only metric files are removed. Raises StartError.
     """
     make_writable("PROMETHEUS_MULTIPROC_DIR", directory)
-    for path in directory.glob("*.db"):
-        path.unlink()
+    for path in (*directory.glob("*.db"), directory / REPEATS_FILE):
+        path.unlink(missing_ok=True)
 
 
 def make_writable(variable: str, directory: Path) -> None:

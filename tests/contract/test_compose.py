@@ -1,4 +1,4 @@
-"""compose.yaml says of every service what STYLE asks, and agrees with the files beside it."""
+"""compose.yaml hardens every service, and agrees with the files beside it."""
 
 import json
 import os
@@ -13,6 +13,8 @@ import yaml
 from serving.settings import Settings
 from tests.support.machine import require
 from tools import ROOT, version
+from tools.stack import project, releases, services
+from tools.stack import settings as stack_settings
 from tools.stack.settings import read_env_file
 
 COMPOSE = ROOT / "compose.yaml"
@@ -20,14 +22,10 @@ CONFIG: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = CONFIG["services"]
 PYTHON = "python:3.13-slim-trixie"
 
-# The contract: each service's ports inside its container, and the variables that move them outside.
+# Each service's ports inside its container, and the variables that move them outside.
 PORTS = {
-    "locust": {8089: "LOCUST_PORT", 9646: "LOCUST_METRICS_PORT"},
-    "model": {8000: "MODEL_PORT", 8001: "MODEL_METRICS_PORT"},
-    "publisher": {9647: "PUBLISHER_METRICS_PORT"},
-    "prometheus": {9090: "PROMETHEUS_PORT"},
-    "alertmanager": {9093: "ALERTMANAGER_PORT"},
-    "grafana": {3000: "GRAFANA_PORT"},
+    one.name: {stack_settings.PORTS[variable]: variable for variable in one.ports}
+    for one in services.SERVICES
 }
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 
@@ -70,9 +68,9 @@ def seconds(duration: str) -> int:
     return int(duration.removesuffix("s"))
 
 
-def test_project_has_its_name() -> None:
-    """Volumes and containers are called the same from every checkout's directory."""
-    assert CONFIG["name"] == "ml-monitoring"
+def test_project_has_no_fixed_name() -> None:
+    """With one, two clones would share containers, and `down --volumes` data."""
+    assert "name" not in CONFIG
 
 
 def test_services_stand_in_flow_order() -> None:
@@ -88,7 +86,7 @@ def test_services_stand_in_flow_order() -> None:
 
 
 @every_service
-def test_service_is_told_in_one_comment_line(name: str) -> None:
+def test_service_is_explained_in_one_comment_line(name: str) -> None:
     """Above each service stands what it does."""
     lines = COMPOSE.read_text("utf-8").splitlines()
     place = lines.index(f"  {name}:")
@@ -111,7 +109,7 @@ def test_service_is_locked_up(name: str) -> None:
 
 @every_service
 def test_service_is_bounded_and_watched(name: str) -> None:
-    """It cannot take all memory or disk, it is started again, and it says whether it is well."""
+    """It cannot take all memory or disk, it is started again, and it has a health check."""
     service = SERVICES[name]
 
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
@@ -154,23 +152,24 @@ def test_what_is_mounted_from_the_checkout_is_read_only(name: str) -> None:
 
 
 def test_images_are_the_agreed_versions() -> None:
-    """Never a floating tag."""
+    """The same releases that the native stack downloads, and never a floating tag."""
     images = {name: service["image"] for name, service in SERVICES.items() if name not in OURS}
 
     assert images == {
-        "prometheus": "prom/prometheus:v3.13.2",
-        "alertmanager": "prom/alertmanager:v0.34.0",
-        "grafana": "grafana/grafana:13.2.0",
+        "prometheus": f"prom/prometheus:v{releases.VERSIONS['prometheus']}",
+        "alertmanager": f"prom/alertmanager:v{releases.VERSIONS['alertmanager']}",
+        "grafana": f"grafana/grafana:{releases.VERSIONS['grafana']}",
     }
 
 
 @every_own_service
 def test_own_image_is_called_after_its_service(name: str) -> None:
-    """Folder = service = image."""
+    """Folder = service = image, and it is built: a registry may have one of somebody else."""
     service = SERVICES[name]
 
     tag = f"${{IMAGE_TAG:-{version.read()}}}"
     assert service["image"] == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:{tag}"
+    assert service["pull_policy"] == "build"
     assert service["build"] == {
         "context": ".",
         "dockerfile": "services/Dockerfile",
@@ -263,7 +262,7 @@ def test_every_image_is_made_of_one_base() -> None:
 
 @every_own_service
 def test_packages_are_installed_from_hashes_only(name: str) -> None:
-    """An image holds what the lock of its service says, and one script installs it."""
+    """An image holds what the lock of its service names, and one script installs it."""
     script = (ROOT / "services" / "install.sh").read_text("utf-8")
     text = stage(f"{name}-packages")
 
@@ -291,6 +290,9 @@ def test_env_example_lists_what_compose_reads() -> None:
     # What stands behind :+ is no default: it takes the value's place.
     read |= {name: default for name, operator, default in found if operator == "-"}
     read["COMPOSE_PROFILES"] = "fiddler"  # by Compose itself
+    read[project.VARIABLE] = ""  # likewise
+    read |= releases.SITES  # by the native stack
+    read |= {f"{name.upper()}_RELEASE": version for name, version in releases.VERSIONS.items()}
     example = (ROOT / ".env.example").read_text("utf-8")
     documented = re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE)
 
@@ -312,7 +314,9 @@ def test_slack_secret_is_where_alertmanager_looks() -> None:
     """api_url_file is relative to the working directory, below which Compose mounts secrets."""
     alertmanager = SERVICES["alertmanager"]
     config = yaml.safe_load((ROOT / "prometheus" / "alertmanager.slack.yml").read_text("utf-8"))
-    [[slack]] = [receiver["slack_configs"] for receiver in config["receivers"]]
+    [slack] = [
+        slack for receiver in config["receivers"] for slack in receiver.get("slack_configs", ())
+    ]
     [secret] = alertmanager["secrets"]
 
     assert f"{alertmanager['working_dir']}/{slack['api_url_file']}" == f"/run/secrets/{secret}"

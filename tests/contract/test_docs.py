@@ -1,4 +1,4 @@
-"""What the documents say holds: links, commands, paths, figures and the code of the README."""
+"""The documents are correct: links, commands, paths, figures and the code of the README."""
 
 import re
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def read(name: str) -> str:
 
 
 def blocks(name: str, *languages: str) -> Iterator[str]:
-    """Yield the code blocks of a document in one of some languages."""
+    """Yield the code blocks of a document that are in one of some languages."""
     return (text for language, text in FENCE.findall(read(name)) if language in languages)
 
 
@@ -59,7 +59,7 @@ def prose(name: str) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """Return the anchors that a forge gives to the headings of a document."""
+    """Return the anchors that a forge creates for the headings of a document."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -76,13 +76,13 @@ def broken(name: str) -> Iterator[str]:
 
 
 def test_the_readme_is_short() -> None:
-    """Whoever reads all of it needs minutes; the rest is in docs/."""
+    """It can be read in minutes; the rest is in docs/."""
     assert len(read("README.md").splitlines()) <= MAX_README_LINES
 
 
 @every_document
-def test_every_relative_link_leads_somewhere(name: str) -> None:
-    """File and anchor exist."""
+def test_every_relative_link_has_a_target(name: str) -> None:
+    """The file exists, and so does the anchor."""
     assert [*broken(name)] == []
 
 
@@ -98,8 +98,8 @@ def test_a_broken_link_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @every_document
-def test_text_diagrams_fit_a_page(name: str) -> None:
-    """No block without a language, and no mermaid source, is wider than 100 columns."""
+def test_text_diagrams_have_at_most_100_columns(name: str) -> None:
+    """The limit applies to blocks without a language and to mermaid."""
     wide = [
         line
         for block in blocks(name, "", "text", "mermaid")
@@ -112,7 +112,7 @@ def test_text_diagrams_fit_a_page(name: str) -> None:
 
 @every_document
 def test_every_command_is_a_task(name: str) -> None:
-    """Whoever types what a document says gets no "task does not exist"."""
+    """A command of a document never fails with "task does not exist"."""
     tasks: dict[str, Any] = yaml.safe_load(read("Taskfile.yml"))["tasks"]
     public = {task for task, content in tasks.items() if not content.get("internal")}
 
@@ -127,15 +127,15 @@ def test_every_command_is_a_task(name: str) -> None:
 
 @every_document
 def test_every_path_in_code_font_exists(name: str) -> None:
-    """Paths that begin with a directory of this repository are there, as files or patterns."""
+    """Paths that begin with a directory of this repository exist, as files or as patterns."""
     directories = "bench|docs|examples|grafana|k8s|native|prometheus|services|tests|tools"
     paths = re.findall(rf"`((?:{directories})/[\w./*-]*)`", prose(name))
 
     assert [path for path in paths if not [*ROOT.glob(path.rstrip("/"))]] == []
 
 
-def test_images_load_fast() -> None:
-    """Each is smaller than 300 kB, and some document shows it."""
+def test_images_are_small_and_used() -> None:
+    """Each is smaller than 300 kB and is shown in a document."""
     images = sorted((ROOT / "docs" / "images").iterdir())
     shown = "".join(map(read, DOCUMENTS))
 
@@ -145,7 +145,7 @@ def test_images_load_fast() -> None:
 
 
 def test_the_readme_links_every_alert_to_its_runbook() -> None:
-    """A new alert is announced where people read first."""
+    """A new alert must be added to the README."""
     rules = "\n".join(path.read_text("utf-8") for path in sorted(RULES.glob("*.yml")))
     alerts = set(re.findall(r"- alert: (\w+)", rules))
     linked = set(re.findall(r"\[(\w+)\]\(prometheus/runbooks\.md#\w+\)", read("README.md")))
@@ -154,10 +154,8 @@ def test_the_readme_links_every_alert_to_its_runbook() -> None:
     assert linked == alerts
 
 
-def test_the_readme_s_model_becomes_a_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its code runs as it stands, given an estimator and two data frames."""
+def test_the_readmes_code_builds_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs unchanged, given an estimator and two data frames."""
     (code,) = blocks("README.md", "python")
     random = np.random.default_rng(0)
     rows = pd.DataFrame(random.normal(size=(400, 3)), columns=["area", "rooms", "price"])
@@ -171,8 +169,8 @@ def test_the_readme_s_model_becomes_a_bundle(
     assert [feature.name for feature in bundle.manifest.features] == ["area", "rooms"]
 
 
-def test_the_readme_s_figures_are_measured() -> None:
-    """Each figure of the README stands in a generated table, or in the log of a live run."""
+def test_the_readmes_figures_are_measured() -> None:
+    """Each figure is in a generated table, or in the log of a live run."""
     measured = read("docs/performance.md") + read("docs/drift.md")
     figures = re.findall(r"\d[\d,.]*\d(?= (?:%|times|predictions|ms|mixed))|\d½", read("README.md"))
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import yaml
 
+from serving.settings import Settings
 from tests.support.k8s import (
     OVERLAYS,
     WITH_FIDDLER,
@@ -167,10 +167,7 @@ def graceful_timeout() -> int:
     setting = named_settings("model").get("MODEL_GRACEFUL_TIMEOUT")
     if setting:
         return int(setting)
-    source = (ROOT / "services/model/serving/settings.py").read_text()
-    found = re.search(r"graceful_timeout: .*?\] = (\d+)", source, re.DOTALL)
-    assert found
-    return int(found[1])
+    return int(Settings.model_fields["graceful_timeout"].default)
 
 
 def named_settings(service: str) -> dict[str, str]:
@@ -326,94 +323,3 @@ def test_the_account_that_creates_the_key_has_no_other_permission() -> None:
     (role,) = of_kind(build("overlays/minikube"), "Role")
 
     assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}]
-
-
-class TestProduction:
-    """What overlays/production changes."""
-
-    objects = property(lambda _: build("overlays/production"))
-
-    def test_production_has_no_simulated_traffic(self) -> None:
-        """The only workload is the model: neither locust nor the Job of the key is included."""
-        assert [title(each) for each in workloads(self.objects)] == ["Deployment/model"]
-
-    def test_every_image_comes_from_the_registry_of_registry_env(self) -> None:
-        """The prefix of every image is IMAGE_PREFIX of registry.env."""
-        lines = (ROOT / "k8s/overlays/production/registry.env").read_text().splitlines()
-        prefix = next(line.removeprefix("IMAGE_PREFIX=") for line in lines if "=" in line)
-        images = [container["image"] for _, container in every_container(self.objects)]
-
-        assert images
-        assert all(image.startswith(f"{prefix}/") for image in images)
-        assert not [
-            each
-            for each in of_kind(self.objects, "ConfigMap")
-            if each["metadata"]["name"].startswith("registry")
-        ]
-
-    def test_the_autoscaler_controls_the_replicas(self) -> None:
-        """It keeps at least three, scales by the adapter's metric, and scales down slowly."""
-        hpa = named(self.objects, "HorizontalPodAutoscaler", "model")["spec"]
-        deployment = named(self.objects, "Deployment", hpa["scaleTargetRef"]["name"])
-        adapter = yaml.safe_load(
-            (ROOT / "k8s/overlays/production/prometheus-adapter.yaml").read_text()
-        )
-        defined = [rule["name"]["as"] for rule in adapter["rules"]["custom"]]
-
-        assert "replicas" not in deployment["spec"]
-        assert hpa["minReplicas"] >= 3
-        assert [metric["pods"]["metric"]["name"] for metric in hpa["metrics"]] == defined
-        assert (
-            hpa["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
-            > hpa["behavior"]["scaleUp"]["stabilizationWindowSeconds"]
-        )
-
-    def test_selectors_match_the_models_pods(self) -> None:
-        """Disruption budget, spread constraints and network policy select the model's pods."""
-        model = named(self.objects, "Deployment", "model")
-        budget = named(self.objects, "PodDisruptionBudget", "model")["spec"]
-        selectors = [
-            budget["selector"],
-            named(self.objects, "NetworkPolicy", "model")["spec"]["podSelector"],
-            *(each["labelSelector"] for each in pod_spec(model)["topologySpreadConstraints"]),
-        ]
-
-        assert budget["maxUnavailable"] == 1
-        for selector in selectors:
-            assert selected(selector["matchLabels"], [model]) == [model]
-
-    def test_traffic_is_denied_unless_allowed(self) -> None:
-        """The default policy denies ingress and egress to every pod."""
-        policy = named(self.objects, "NetworkPolicy", "default-deny")["spec"]
-
-        assert policy == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-
-    def test_only_prometheus_can_reach_the_metrics(self) -> None:
-        """The policy allows the API to the ingress, and metrics to the namespace monitoring."""
-        listening = ports(named(self.objects, "Deployment", "model"))
-        allowed = {
-            port["port"]: {namespace_of(source) for source in rule["from"]}
-            for rule in named(self.objects, "NetworkPolicy", "model")["spec"]["ingress"]
-            for port in rule["ports"]
-        }
-
-        assert allowed == {"http": {"ingress"}, "metrics": {"monitoring"}}
-        assert set(allowed) <= set(listening)
-
-    def test_the_ingress_cannot_reach_the_metrics(self) -> None:
-        """The ingress routes two paths to the port of the API."""
-        rules = named(self.objects, "Ingress", "model")["spec"]["rules"]
-        paths = [path for rule in rules for path in rule["http"]["paths"]]
-        service = named(self.objects, "Service", "model")
-        numbers = {port["name"]: port["port"] for port in service["spec"]["ports"]}
-
-        assert {"/predict", "/feedback"} == {path["path"] for path in paths}
-        for path in paths:
-            backend = path["backend"]["service"]
-            assert backend == {"name": "model", "port": {"name": "http"}}
-            assert numbers[backend["port"]["name"]] == PORTS["MODEL_PORT"]
-
-
-def namespace_of(source: dict[str, Any]) -> str:
-    """Return the namespace of a policy's source."""
-    return str(source["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])

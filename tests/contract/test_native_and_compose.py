@@ -14,8 +14,14 @@ from tools.stack.settings import PORTS, read_env_file
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 NAMES = [service.name for service in SERVICES]
 
-# What a process is told and a container is not, or otherwise: where things are.
-PLACES = ("--config.file", "--storage.path", "--storage.tsdb.path", "--web.listen-address")
+# Flags that differ between a process and a container: where things are.
+PLACES = (
+    "--config.file",
+    "--storage.path",
+    "--storage.tsdb.path",
+    "--web.console.templates",
+    "--web.listen-address",
+)
 
 
 def _programs() -> dict[str, str]:
@@ -78,7 +84,7 @@ def test_prometheus_finds_the_same_jobs(service: Service) -> None:
 
 
 def test_grafana_stays_off_the_internet_in_both() -> None:
-    """native/grafana.env says what compose.yaml says."""
+    """native/grafana.env and compose.yaml agree."""
     container = COMPOSE["services"]["grafana"]["environment"]
 
     constants = {name: value for name, value in container.items() if "$" not in value}

@@ -5,10 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
-from tests.support.machine import require
+from tests.support.machine import free_port, require
+from tests.support.processes import Program, running
 from tools import ROOT
 
 PROMETHEUS = ROOT / "prometheus"
@@ -69,6 +71,27 @@ def test_slack_changes_the_receivers_only() -> None:
     plain = read(PROMETHEUS / "alertmanager.yml")
     slack = read(PROMETHEUS / "alertmanager.slack.yml")
 
-    assert plain.pop("receivers") == [{"name": "ui"}]
-    assert slack.pop("receivers")[0]["name"] == "ui"
+    assert plain.pop("receivers") == [{"name": "ui"}, {"name": "watchdog"}]
+    assert [receiver["name"] for receiver in slack.pop("receivers")] == ["ui", "watchdog"]
     assert plain == slack
+
+
+def test_prometheus_serves_the_runbooks(tmp_path: Path) -> None:
+    """Alerts link to a page of the Prometheus that sent them: anchors, and no template error."""
+    address = f"127.0.0.1:{free_port()}"
+    argv = [
+        require("prometheus"),
+        f"--config.file={PROMETHEUS / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address={address}",
+        f"--web.console.templates={PROMETHEUS / 'consoles'}",
+    ]
+    program = Program(argv, tmp_path / "log")
+    with running(program):
+        program.until(
+            lambda: httpx.get(f"http://{address}/-/ready").is_success, "Prometheus is ready"
+        )
+        page = httpx.get(f"http://{address}/consoles/runbooks.html").raise_for_status().text
+
+    assert '<h2 id="featuredrift">FeatureDrift</h2>' in page
+    assert '<code>model_feature_bin:ratio{bin="missing",window="1h"}</code>' in page

@@ -1,4 +1,4 @@
-"""A real Alertmanager lets the cause speak, and only the cause."""
+"""A real Alertmanager notifies of the cause, and only of the cause."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +20,8 @@ DRIFT = {
     "feature": "ph",
     **MODEL,
 }
+SUDDEN = DRIFT | {"alertname": "FeatureDriftSudden", "statistic": "mean"}
+WATCHDOG = {"alertname": "Watchdog", "severity": "none"}
 DOWN = {"alertname": "ModelDown", "severity": "page", "job": "model"}
 SILENT = {"alertname": "NoTraffic", "severity": "ticket", **MODEL}
 BLIND = {"alertname": "DriftBlind", "severity": "ticket", "version": "a", **MODEL}
@@ -50,7 +52,10 @@ def _alertmanager(tmp_path: Path) -> Iterator[httpx.Client]:
     [
         pytest.param(DOWN, DRIFT, "suppressed", id="down silences drift"),
         pytest.param(DOWN, SILENT, "suppressed", id="down silences no traffic"),
-        pytest.param(DOWN, DRIFT | {"job": "other"}, "active", id="another model speaks"),
+        pytest.param(DOWN, DRIFT | {"job": "other"}, "active", id="another model notifies"),
+        pytest.param(SUDDEN, DRIFT, "suppressed", id="sudden silences the slow one"),
+        pytest.param(SUDDEN, DRIFT | {"feature": "amount"}, "active", id="of that feature only"),
+        pytest.param(DOWN, WATCHDOG, "active", id="the watchdog is never silent"),
         pytest.param(
             SILENT, BLIND | {"reason": "too_few_rows"}, "suppressed", id="no traffic, no rows"
         ),

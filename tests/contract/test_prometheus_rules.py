@@ -18,6 +18,9 @@ FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 GROUPS = [group for file in FILES for group in yaml.safe_load(file.read_text())["groups"]]
 ALERTS = [rule for group in GROUPS for rule in group["rules"] if "alert" in rule]
 
+# What always fires waits for nothing, and nobody has to act on it.
+WATCHDOG = "Watchdog"
+
 on_each_alert = pytest.mark.parametrize(
     "rule", ALERTS, ids=lambda rule: "-".join([rule["alert"], *rule["labels"].values()])
 )
@@ -32,12 +35,14 @@ def sections() -> dict[str, str]:
 @on_each_alert
 def test_alert_is_complete(rule: dict[str, Any]) -> None:
     """Each alert waits, has a severity, and names what, how much and what to do."""
-    annotations = rule["annotations"]
+    annotations, is_watchdog = rule["annotations"], rule["alert"] == WATCHDOG
 
-    assert rule["for"]
-    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert bool(rule.get("for")) != is_watchdog
+    assert (rule["labels"]["severity"] == "none") == is_watchdog
+    assert rule["labels"]["severity"] in {"page", "ticket", "none"}
     assert set(annotations) == {"summary", "description", "runbook_url"}
-    assert annotations["runbook_url"] == f"prometheus/runbooks.md#{rule['alert'].lower()}"
+    page, _, anchor = annotations["runbook_url"].partition("#")
+    assert (page, anchor) == ("{{ $externalURL }}/consoles/runbooks.html", rule["alert"].lower())
 
 
 @on_each_alert
@@ -53,9 +58,48 @@ def test_runbooks_hold_no_alert_that_is_gone() -> None:
     assert set(sections()) == {rule["alert"].lower() for rule in ALERTS}
 
 
-def test_drift_is_evaluated_once_a_minute() -> None:
+def test_statistics_are_evaluated_once_a_minute() -> None:
     """The windows count on one sample a minute: 60 make an hour."""
-    assert [group["interval"] for group in GROUPS if group["name"] == "drift"] == ["1m"]
+    assert [group["interval"] for group in GROUPS if group["name"] == "statistics"] == ["1m"]
+
+
+def test_windows_differ_in_the_window_only() -> None:
+    """Rules that record the same series for several windows or references compute it alike."""
+    ranges = {"1h": "59m30s", "1d": "23h59m30s"}
+    rules = [rule for group in GROUPS for rule in group["rules"] if "record" in rule]
+    hours = [rule for rule in rules if rule.get("labels", {}).get("window") == "1h"]
+    pairs = {
+        rule["record"]: (rule["expr"], hour["expr"])
+        for rule in rules
+        for hour in hours
+        if rule["record"] == hour["record"] and rule["labels"]["window"] == "1d"
+        if ranges["1d"] in rule["expr"]
+    }
+
+    assert set(pairs) == {"model:increase", "model_feature:pearson", "model_feature:minutes"}
+    for day, hour in pairs.values():
+        assert day == hour.replace(ranges["1h"], ranges["1d"])
+
+
+def test_every_recorded_series_is_read() -> None:
+    """By another rule, an alert or a dashboard: nothing is recorded for its own sake."""
+    dashboards = (ROOT / "grafana" / "provisioning" / "dashboards").glob("*.json")
+    readers = [each.read_text() for each in (*FILES, *dashboards)]
+    recorded = {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
+    text = re.sub(r"record: \S+", "", "\n".join(readers))
+    names = set(re.findall(r"(?<![\w:])[a-z_]+:[\w:]+", text))
+
+    assert recorded - names == set()
+
+
+def test_both_lists_of_counters_are_one() -> None:
+    """What is read of a process that ended is what is read of one that runs."""
+    [group] = [group for group in GROUPS if group["name"] == "statistics"]
+    text = "\n".join(rule["expr"] for rule in group["rules"])
+    lists = re.findall(r'__name__=~"([^"]+)"', text)
+
+    assert len(lists) == 2
+    assert lists[0] == lists[1]
 
 
 def test_group_names_are_unique() -> None:
@@ -66,7 +110,7 @@ def test_group_names_are_unique() -> None:
 
 
 def test_rendering_is_fresh() -> None:
-    """prometheusrule.yaml is what render.py makes of the rules."""
+    """What is committed is what render.py makes of the sources."""
     done = subprocess.run([sys.executable, PROMETHEUS / "render.py", "--check"], check=False)
 
     assert done.returncode == 0

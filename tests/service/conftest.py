@@ -19,11 +19,11 @@ from tests.support.prometheus import RULES, Prometheus, hurried, running_prometh
 from tests.support.publisher import publishing
 from tools.fiddler_stand_in import running_fiddler
 
-# A "minute" of the recording rules: short, and still several scrapes long on a busy machine.
+# The length of a minute of the recording rules: several scrapes, even on a busy machine.
 MINUTE_SECONDS = 5
 PAUSE_SECONDS = 0.05
 
-# What a dashboard shows of alerts can only be tested while there is one.
+# The panels of alerts can only be tested while an alert fires.
 ALWAYS = {
     "groups": [
         {
@@ -33,7 +33,7 @@ ALWAYS = {
                     "alert": "Always",
                     "expr": "group by (job, model, version) (model_info)",
                     "labels": {"severity": "ticket"},
-                    "annotations": {"summary": "The model runs"},
+                    "annotations": {"summary": "The model is running"},
                 }
             ],
         }
@@ -45,7 +45,7 @@ StartModel = Callable[..., AbstractContextManager[Model]]
 
 @pytest.fixture(scope="session")
 def held_out(example_bundle: Path) -> list[Row]:
-    """Return the rows that nothing was trained on, their target included."""
+    """Return the held-out rows, including their target."""
     return held_out_rows(example_bundle)
 
 
@@ -67,8 +67,7 @@ def live_prometheus(
 ) -> Iterator[str]:
     """Yield the URL of a Prometheus that records every series of a model under steady traffic.
 
-    It scrapes a locust as well, and a publisher where its client is installed, and has one alert
-    that always fires.
+    It also scrapes a locust and, if its client is installed, a publisher. One alert always fires.
     """
     directory = tmp_path_factory.mktemp("live")
     rules = hurried(RULES, directory / "rules", MINUTE_SECONDS)
@@ -96,7 +95,7 @@ def live_prometheus(
 
 @pytest.fixture(scope="session")
 def start_model(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> StartModel:
-    """Return what starts a service of one's own; settings are its environment variables."""
+    """Return a function that starts a separate service with the given environment variables."""
 
     def start(**settings: str) -> AbstractContextManager[Model]:
         return running_model(example_bundle, tmp_path_factory.mktemp("model"), **settings)
@@ -106,14 +105,17 @@ def start_model(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def model(start_model: StartModel) -> Iterator[Model]:
-    """Run a service for the tests of one module, that none of them harms."""
+    """Run a service for the tests of one module, none of which affects it."""
     with start_model() as model:
         yield model
 
 
 @contextmanager
 def _export(directory: Path) -> Iterator[list[str]]:
-    """Publish the spool to a stand-in for Fiddler; yield what to scrape, nothing without client."""
+    """Publish the spool to a stand-in for Fiddler; yield the targets to scrape.
+
+    There is no target if Fiddler's client is not installed.
+    """
     if importlib.util.find_spec("fiddler") is None:
         yield []
         return
@@ -129,10 +131,10 @@ def _export(directory: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def _traffic(model: Model, known: list[Row]) -> Iterator[None]:
-    """Send every row and its label at once, then go on steadily, with now and then a bad row."""
+    """Send every row and its label at once, then single rows, one in 50 of them invalid."""
     stop = threading.Event()
 
-    def go_on() -> None:
+    def send_steadily() -> None:
         with httpx.Client(base_url=model.url) as client:
             for number in count():
                 if stop.wait(PAUSE_SECONDS):
@@ -146,7 +148,7 @@ def _traffic(model: Model, known: list[Row]) -> Iterator[None]:
                 client.post("/feedback", json=label(answer.json(), row))
 
     _send_at_once(model, known)
-    thread = threading.Thread(target=go_on)
+    thread = threading.Thread(target=send_steadily)
     thread.start()
     try:
         yield
@@ -164,13 +166,15 @@ def _send_at_once(model: Model, known: list[Row]) -> None:
 
 
 def label(answer: Row, row: Row) -> dict[str, object]:
-    """Return the label of a prediction: what `row` really was."""
+    """Return the label of a prediction: the true value of `row`."""
     return {"prediction_id": answer["prediction_id"], "actual": row[TARGET]}
 
 
 def _wait_for_verdicts(prometheus: Prometheus) -> None:
-    def told() -> bool:
-        verdicts = prometheus.by_label("model_feature:verdict:1h", "feature")
+    def recorded() -> bool:
+        verdicts = prometheus.by_label(
+            'model_feature:verdict{window="1h",reference="training"}', "feature"
+        )
         return len(verdicts) == 12 and -1 not in verdicts.values()
 
-    prometheus.program.until(told, "a verdict on each of the 12 signals is recorded")
+    prometheus.program.until(recorded, "a verdict on each of the 12 signals is recorded")

@@ -1,5 +1,6 @@
 """The HTTP API of a running service, as the contract has it."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from bundle.load import load_bundle
 from bundle.manifest import Manifest
+from serving.app import COUNTED_ROUTES
 from tests.service.conftest import StartModel
 from tests.support.example import TARGET, Row
 from tests.support.model import Model, by_label, select, total
@@ -90,15 +92,62 @@ def test_undeclared_fields_are_ignored_and_counted(start_model: StartModel) -> N
     assert total(samples, "model_predictions_total") == 1
 
 
-def test_who_is_there(model: Model, example: Manifest) -> None:
-    """`/` names model and version, and every link leads somewhere."""
+def test_the_root_describes_the_model(model: Model, example: Manifest) -> None:
+    """Name, version, task, promised error and features; and every link leads somewhere."""
     answer = httpx.get(model.url).raise_for_status().json()
 
     assert answer["name"] == example.name
     assert answer["version"] == example.version
-    assert {"docs", "predict", "healthz", "readyz"} <= answer["links"].keys()
+    assert answer["task"] == "regression"
+    assert answer["validation"] == {
+        name: getattr(example.validation, name) for name in ("mae", "rmse", "rows")
+    }
+    assert [each["name"] for each in answer["features"]] == [each.name for each in example.features]
+    for shown, feature in zip(answer["features"], example.features, strict=True):
+        assert (shown["type"], shown["unit"], shown["nullable"]) == ("number", feature.unit, False)
+        assert shown["minimum"] == feature.minimum
+        assert shown.get("maximum") == feature.maximum
+    assert {"docs", "predict", "feedback", "healthz", "readyz"} <= answer["links"].keys()
     for link in answer["links"].values():
         assert httpx.get(f"{model.url}{link}").status_code in {200, 405}
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/v2/health/ready", "/ping", "/docs"])
+def test_head_is_get_without_its_body(model: Model, path: str) -> None:
+    """Also through the server, which sends no byte of it."""
+    head, get = (httpx.request(method, f"{model.url}{path}") for method in ("HEAD", "GET"))
+
+    assert head.status_code == get.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics"])
+def test_head_works_on_the_metrics_port(model: Model, path: str) -> None:
+    """With the type of the page."""
+    url = model.metrics_url.removesuffix("/metrics") + path
+    with httpx.Client() as client:
+        head, get = client.head(url), client.get(url)
+
+    assert head.status_code == get.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_the_metrics_port_links_to_what_runs(start_model: StartModel, example: Manifest) -> None:
+    """The API's documentation is there; other services where the environment says so."""
+    with start_model(GRAFANA_URL="http://127.0.0.1:3000/") as model:
+        page = httpx.get(model.metrics_url.removesuffix("/metrics") + "/")
+        links = re.findall(r'href="(http[^"]+)"', page.text)
+        documentation = httpx.get(links[0])
+
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert len(page.content) < 4000
+    assert example.name in page.text
+    assert example.version in page.text
+    assert documentation.status_code == 200
+    assert links == [f"{model.url}/docs", "http://127.0.0.1:3000"]
+    assert 'href="/metrics"' in page.text
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/healthcheck", "/readyz"])
@@ -164,7 +213,7 @@ def test_every_family_of_the_contract_is_there_from_the_start(
     (info,) = select(samples, "model_info", **labels)
     assert dict(info)["algorithm"] == "HistGradientBoostingRegressor"
     for status in ("2xx", "4xx", "5xx"):
-        for handler in ("/predict", "/predict/batch"):
+        for handler in COUNTED_ROUTES:
             wanted = {"handler": handler, "method": "POST", "status": status}
             assert total(samples, "http_requests_total", **wanted) == 0
             assert total(samples, "http_request_duration_seconds_count", **wanted) == 0
@@ -191,8 +240,8 @@ def test_requests_are_counted_by_route_never_by_path(start_model: StartModel) ->
     assert handlers["none"] == 4
     assert handlers["/predict"] == 1
     assert handlers.keys() <= {
-        *("/", "/predict", "/predict/batch", "/feedback", "/healthz", "/healthcheck", "/readyz"),
-        *("/docs", "/openapi.json", "none"),
+        *("/", "/healthz", "/healthcheck", "/readyz", "/docs", "/openapi.json", "none"),
+        *COUNTED_ROUTES,
     }
 
 

@@ -1,4 +1,4 @@
-"""Whatever a client sends: a clear 4xx that names field and reason, counted; never a 5xx."""
+"""Invalid requests get a clear 4xx that names field and reason and are counted; none gets a 5xx."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ def _good(held_out_inputs: list[Row]) -> Row:
 
 
 def faults(before: Samples, after: Samples) -> Faults:
-    """Return which refusals were counted between two scrapes."""
+    """Return the rejections that were counted between two scrapes."""
     name = "model_input_rejected_total"
     counted: Faults = Counter()
     for labels, value in select(after, name).items():
@@ -37,13 +37,15 @@ def faults(before: Samples, after: Samples) -> Faults:
 
 
 def requests(samples: Samples, status: str) -> float:
-    """Return the number of requests of a class of status."""
+    """Return the number of requests with a class of status."""
     found = select(samples, "http_requests_total", status=status)
     return sum(found.values())
 
 
-def refuse(model: Model, body: bytes, path: str = "/predict") -> tuple[httpx.Response, Faults]:
-    """Send a body that must be refused; return the answer and what it was counted as."""
+def send_invalid(
+    model: Model, body: bytes, path: str = "/predict"
+) -> tuple[httpx.Response, Faults]:
+    """Send a body that must be rejected; return the answer and the counted faults."""
     before = model.scrape()
     response = httpx.post(f"{model.url}{path}", content=body, headers=HEADERS, timeout=30)
     after = model.scrape()
@@ -56,7 +58,7 @@ def refuse(model: Model, body: bytes, path: str = "/predict") -> tuple[httpx.Res
 
 
 def with_token(row: Row, field: str, token: str) -> bytes:
-    """Return a row as JSON with any text in the place of one value."""
+    """Return a row as JSON with an arbitrary text in place of one value."""
     others = json.dumps({name: value for name, value in row.items() if name != field})
     return f'{others[:-1]}, "{field}": {token}}}'.encode()
 
@@ -79,15 +81,15 @@ def with_token(row: Row, field: str, token: str) -> bytes:
         ("1e308", "above"),
     ],
 )
-def test_a_wrong_value_is_refused(model: Model, good: Row, token: str, reason: str) -> None:
-    """422, the field in `loc`, words in `msg`; alone, and as one row of a batch."""
+def test_an_invalid_value_is_rejected(model: Model, good: Row, token: str, reason: str) -> None:
+    """The answer is 422 with the field and a message, for a single row and a row of a batch."""
     body = with_token(good, "ph", token)
     batch = b'{"instances": [' + json.dumps(good).encode() + b"," + body + b"]}"
     for path, content, where in (
         ("/predict", body, ["body", "ph"]),
         ("/predict/batch", batch, ["body", "instances", 1, "ph"]),
     ):
-        response, counted = refuse(model, content, path)
+        response, counted = send_invalid(model, content, path)
 
         assert response.status_code == 422
         (detail,) = response.json()["detail"]
@@ -96,10 +98,10 @@ def test_a_wrong_value_is_refused(model: Model, good: Row, token: str, reason: s
         assert counted == {("ph", reason): 1}
 
 
-def test_a_missing_field_is_named(model: Model, good: Row) -> None:
-    """Each of them."""
+def test_missing_fields_are_named(model: Model, good: Row) -> None:
+    """The answer names each of them."""
     row = {name: value for name, value in good.items() if name not in {"ph", "density"}}
-    response, counted = refuse(model, json.dumps(row).encode())
+    response, counted = send_invalid(model, json.dumps(row).encode())
 
     assert response.status_code == 422
     assert {each["loc"][-1] for each in response.json()["detail"]} == {"ph", "density"}
@@ -123,11 +125,11 @@ def test_a_missing_field_is_named(model: Model, good: Row) -> None:
     ],
     ids=lambda value: repr(value)[:25],
 )
-def test_a_body_that_is_no_object_is_refused(
+def test_a_body_that_is_no_object_is_rejected(
     model: Model, path: str, body: bytes, reason: str
 ) -> None:
-    """422, counted as a fault of the body."""
-    response, counted = refuse(model, body, path)
+    """The answer is 422, and a fault of the body is counted."""
+    response, counted = send_invalid(model, body, path)
 
     assert response.status_code == 422
     assert response.json()["detail"][0]["loc"][0] == "body"
@@ -137,12 +139,12 @@ def test_a_body_that_is_no_object_is_refused(
 @pytest.mark.parametrize(
     ("rows", "reason"), [(0, "empty"), (1001, "too_many")], ids=["none", "too many"]
 )
-def test_a_batch_of_the_wrong_size_is_refused(
+def test_a_batch_of_the_wrong_size_is_rejected(
     model: Model, good: Row, rows: int, reason: str
 ) -> None:
-    """422, counted as a fault of the body."""
+    """The answer is 422, and a fault of the body is counted."""
     body = json.dumps({"instances": [good] * rows}).encode()
-    response, counted = refuse(model, body, "/predict/batch")
+    response, counted = send_invalid(model, body, "/predict/batch")
 
     assert response.status_code == 422
     assert counted == {("_body", reason): 1}
@@ -150,8 +152,8 @@ def test_a_batch_of_the_wrong_size_is_refused(
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/feedback"])
 @pytest.mark.parametrize("announced", [True, False], ids=["content-length", "chunked"])
-def test_ten_megabytes_are_refused(model: Model, path: str, announced: bool) -> None:  # noqa: FBT001
-    """413, whether their length is announced or not; the service takes no more than the limit."""
+def test_ten_megabytes_are_rejected(model: Model, path: str, announced: bool) -> None:  # noqa: FBT001
+    """The answer is 413, with and without a Content-Length; the service reads up to the limit."""
 
     def chunks() -> Iterator[bytes]:
         for _ in range(0, TEN_MEGABYTES, len(CHUNK)):
@@ -164,9 +166,9 @@ def test_ten_megabytes_are_refused(model: Model, path: str, announced: bool) -> 
 
     assert response.status_code == 413
     assert "2000000 bytes" in response.json()["detail"][0]["msg"]
-    refused = "model_feedback_rejected_total"
+    rejected = "model_feedback_rejected_total"
     if path == "/feedback":
-        assert total(after, refused) - total(before, refused) == 1
+        assert total(after, rejected) - total(before, rejected) == 1
     else:
         assert faults(before, after) == {("_body", "too_large"): 1}
     assert requests(after, "4xx") - requests(before, "4xx") == 1
@@ -174,8 +176,8 @@ def test_ten_megabytes_are_refused(model: Model, path: str, announced: bool) -> 
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"])
-def test_a_wrong_method_is_refused(model: Model, method: str) -> None:
-    """405, with the right one in Allow, and counted."""
+def test_a_wrong_method_is_rejected(model: Model, method: str) -> None:
+    """The answer is 405 with the right method in Allow, and is counted."""
     before = model.scrape()
     response = httpx.request(method, f"{model.url}/predict")
     after = model.scrape()
@@ -185,8 +187,8 @@ def test_a_wrong_method_is_refused(model: Model, method: str) -> None:
     assert requests(after, "4xx") - requests(before, "4xx") == 1
 
 
-def test_an_unknown_route_is_refused(model: Model) -> None:
-    """404, and counted."""
+def test_an_unknown_route_is_rejected(model: Model) -> None:
+    """The answer is 404, and is counted."""
     before = model.scrape()
     response = httpx.post(f"{model.url}/predictions", json={})
     after = model.scrape()
@@ -196,9 +198,9 @@ def test_an_unknown_route_is_refused(model: Model) -> None:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-@pytest.mark.parametrize("part", [b"", b'{"ph": 3'], ids=["before the body", "in mid-body"])
-def test_a_client_that_goes_away_is_no_error(model: Model, path: str, part: bytes) -> None:
-    """Counted as 4xx, since nobody failed but the client; and nothing stays in progress."""
+@pytest.mark.parametrize("part", [b"", b'{"ph": 3'], ids=["before the body", "within the body"])
+def test_a_client_that_disconnects_is_no_server_error(model: Model, path: str, part: bytes) -> None:
+    """The request is counted as 4xx, and none remains in progress."""
     before = model.scrape()
     with model.connect() as connection:
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
@@ -226,8 +228,8 @@ def test_a_client_that_goes_away_is_no_error(model: Model, path: str, part: byte
     ],
     ids=["nonsense", "version", "no length", "negative", "huge length", "bad chunk"],
 )
-def test_what_is_no_http_is_refused(model: Model, request_: bytes) -> None:
-    """400 at most, and the worker serves on."""
+def test_invalid_http_is_rejected(model: Model, request_: bytes) -> None:
+    """The answer is 400 or none, and the worker continues to serve."""
     with model.connect() as connection:
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
@@ -238,8 +240,8 @@ def test_what_is_no_http_is_refused(model: Model, request_: bytes) -> None:
     assert requests(model.scrape(), "5xx") == 0
 
 
-def test_every_worker_survived(model: Model) -> None:
-    """After all of the above, no worker has died and none has logged an error."""
+def test_every_worker_has_survived(model: Model) -> None:
+    """After the tests above no worker has died or logged an error."""
     log = model.program.output()
 
     assert len(model.pids()) == model.workers

@@ -1,4 +1,4 @@
-"""Connections: answers in order, however requests are cut or sent ahead; shared among workers."""
+"""Requests on a connection are answered in order, and connections are distributed among workers."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.wait import eventually
 AHEAD = 2_000
 CONNECTIONS = 32
 DEATHS = 5
-# What the fast path answers, and what it leaves to the framework.
+# Routes of the fast path and of the framework.
 TARGETS = ("/predict", "/predict", "/predict?again", "/predictions", "/predict")
 
 
@@ -38,24 +38,23 @@ def answer(stream: BufferedReader) -> tuple[int, bytes]:
     return status, stream.read(int(parse_headers(stream)["content-length"]))
 
 
-def test_requests_sent_ahead_are_answered_in_order(
+def test_pipelined_requests_are_answered_in_order(
     start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
-    """Thousands, read only when all are sent; all are answered rightly, and counted once."""
+    """2,000 requests are sent before all answers are read; all are correct and counted once."""
     inputs = [held_out_inputs[i % len(held_out_inputs)] for i in range(AHEAD)]
     targets = [TARGETS[i % len(TARGETS)] for i in range(AHEAD)]
     sent = b"".join(request(*each) for each in zip(inputs, targets, strict=True))
-    with start_model(MODEL_WORKERS="1") as model, model.connect() as alone:
-        stream = alone.makefile("rb")
+    with start_model(MODEL_WORKERS="1") as model:
         expected = []
-        for row in held_out_inputs:
-            alone.sendall(request(row))
-            expected.append(json.loads(answer(stream)[1])["quality"])
+        with model.connect() as alone, alone.makefile("rb") as stream:
+            for row in held_out_inputs:
+                alone.sendall(request(row))
+                expected.append(json.loads(answer(stream)[1])["quality"])
 
-        with model.connect() as ahead:
-            sender = threading.Thread(target=ahead.sendall, args=(sent,))
+        with model.connect() as pipelined, pipelined.makefile("rb") as stream:
+            sender = threading.Thread(target=pipelined.sendall, args=(sent,))
             sender.start()
-            stream = ahead.makefile("rb")
             for i, target in enumerate(targets):
                 status, body = answer(stream)
                 if target == "/predictions":
@@ -77,10 +76,10 @@ def test_requests_sent_ahead_are_answered_in_order(
 
 
 @pytest.mark.parametrize("packet", [1, 7, 100])
-def test_requests_may_come_in_any_pieces(
+def test_requests_can_arrive_in_pieces_of_any_size(
     start_model: StartModel, held_out_inputs: list[Row], packet: int
 ) -> None:
-    """A connection goes on after a row, a refusal, a batch and another route."""
+    """A connection stays open after a row, a rejection, a batch and an unknown route."""
     good = held_out_inputs[0]
     batch = {"instances": held_out_inputs[:3]}
     asked = [
@@ -90,9 +89,12 @@ def test_requests_may_come_in_any_pieces(
         (request(good, "/nowhere"), 404),
         (request(good), 200),
     ]
-    with start_model(MODEL_WORKERS="1") as model, model.connect() as connection:
+    with (
+        start_model(MODEL_WORKERS="1") as model,
+        model.connect() as connection,
+        connection.makefile("rb") as stream,
+    ):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream = connection.makefile("rb")
         for content, status in asked:
             for start in range(0, len(content), packet):
                 connection.sendall(content[start : start + packet])
@@ -100,7 +102,7 @@ def test_requests_may_come_in_any_pieces(
 
 
 def burst(model: Model, count: int, row: Row, stack: ExitStack) -> list[socket.socket]:
-    """Return so many connections, opened at once; all are answered, so some worker has each."""
+    """Open connections at once and return them after a request on each was answered."""
     connections = [stack.enter_context(model.connect()) for _ in range(count)]
     for each in connections:
         each.sendall(request(row))
@@ -108,8 +110,8 @@ def burst(model: Model, count: int, row: Row, stack: ExitStack) -> list[socket.s
     return connections
 
 
-def is_over(connection: socket.socket) -> bool:
-    """Tell whether the other side has closed an idle connection."""
+def is_closed(connection: socket.socket) -> bool:
+    """Return whether the server has closed an idle connection."""
     connection.setblocking(False)  # noqa: FBT003
     try:
         return not connection.recv(1)
@@ -119,13 +121,13 @@ def is_over(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_burst_of_connections_is_shared_out(
+def test_a_burst_of_connections_is_distributed(
     start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
-    """Of two workers each holds about half; also one that has just taken another's place.
+    """Each of two workers has about half of them, also if one has just been replaced.
 
-    A machine that is busy otherwise may keep a worker off its cores for so long that it is passed:
-    hence the median of several deaths. Left to the kernel, one worker has nearly all or nothing.
+    On a busy machine a worker may be suspended for so long that the other one accepts in its place;
+    hence the median of several deaths. Without the listener one worker has nearly all or none.
     """
     died = []
     with start_model() as model, ExitStack() as stack:
@@ -135,17 +137,17 @@ def test_a_burst_of_connections_is_shared_out(
             oldest = min(model.pids())
             os.kill(oldest, signal.SIGKILL)
             model.wait_for_replacement(oldest)
-            held = [each for each in held if not is_over(each)]
+            held = [each for each in held if not is_closed(each)]
             died.append(CONNECTIONS - len(held))
 
     half = CONNECTIONS / 2
     assert median(abs(each - half) for each in died) <= half / 4, died
 
 
-def test_a_stopped_worker_holds_up_no_connection(
+def test_a_stopped_worker_delays_no_connection(
     start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
-    """The other one goes ahead of it as far as it must."""
+    """The other worker accepts all of them."""
     with start_model() as model, ExitStack() as stack:
         stopped = min(model.pids())
         os.kill(stopped, signal.SIGSTOP)

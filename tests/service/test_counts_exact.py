@@ -1,4 +1,4 @@
-"""What workers count of mixed traffic is what a slow reference counts, one value at a time.
+"""The counts of mixed traffic equal those of a slow reference, which counts one value at a time.
 
 `./task bench counts` does the same with 100,000 requests.
 """
@@ -19,7 +19,7 @@ def test_counts_of_several_workers_are_exact(
     held_out_inputs: list[Row],
     drifted_inputs: list[Row],
 ) -> None:
-    """Good rows, batches, bad values, unknown fields: every series, to the last one."""
+    """Every series is exact for valid rows, batches, invalid values and unknown fields."""
     inputs = [*held_out_inputs, *drifted_inputs[: len(held_out_inputs)]]
     with start_model(MODEL_WORKERS="3") as model:
         before = model.scrape()
@@ -27,9 +27,9 @@ def test_counts_of_several_workers_are_exact(
         samples = growth(model.scrape(), before)
 
     statuses = {each.status for each in answers}
-    refused = [each for each in answers if each.sent.faults]
+    rejected = [each for each in answers if each.sent.faults]
     calls = sum(select(samples, "model_inference_seconds_count").values())
     assert statuses == {200, 422}
-    assert [each.status for each in refused] == [422] * len(refused)
+    assert [each.status for each in rejected] == [422] * len(rejected)
     assert not differences(samples, expected(example, answers))
-    assert 0 < calls <= REQUESTS - len(refused)
+    assert 0 < calls <= REQUESTS - len(rejected)

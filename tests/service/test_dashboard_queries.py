@@ -1,4 +1,4 @@
-"""Every dashboard query, against a live Prometheus that scrapes a model under real traffic."""
+"""Every dashboard query returns data from a Prometheus that scrapes a model under real traffic."""
 
 import math
 import re
@@ -20,8 +20,8 @@ from tests.support.grafana import (
 from tests.support.publisher import require_client
 from tests.support.wait import eventually
 
-# Zeros are left out where 70 flat lines would hide the one that is not; healthy traffic has only
-# zeros there.
+# Some panels omit zeros, because 70 flat lines would hide the others. Valid traffic has only zeros
+# there.
 _NO_ZEROS = re.compile(r" > 0(?=\)*$)")
 _LABEL_NAME = re.compile(r"\{\{(\w+)\}\}")
 
@@ -36,7 +36,7 @@ def _prometheus(live_prometheus: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture(name="values", scope="module")
 def _values(prometheus: httpx.Client) -> dict[str, str]:
-    """Return what Grafana fills in on its own, and the first that each variable offers."""
+    """Return the values of Grafana's own variables, and the first value of each other variable."""
     values = {"__rate_interval": "1m", "__range": "5m", "version": ".+"}
     for variable in dashboard("model")["templating"]["list"]:
         if variable["name"] not in values:
@@ -58,31 +58,33 @@ def _offered(prometheus: httpx.Client, label: str, selector: str, regex: str) ->
 
 
 def ask(prometheus: httpx.Client, expr: str) -> Series:
-    """Return the series of an instant query; a refused expression fails with Prometheus' words."""
+    """Return the series of an instant query; the error of a rejected query is Prometheus' own."""
     answer = prometheus.post("/query", data={"query": expr}).json()
     assert answer["status"] == "success", f"{answer['error']}: {expr}"
     result: Series = answer["data"]["result"]
     return result
 
 
-def finite(series: Series) -> bool:
-    """Say whether any value is a number."""
+def has_number(series: Series) -> bool:
+    """Return whether any value is a number."""
     return any(math.isfinite(float(each["value"][1])) for each in series)
 
 
 def name_of(query: Query, labels: dict[str, str]) -> str:
-    """Return the legend of a series, as Grafana writes it."""
+    """Return the legend of a series as Grafana writes it."""
     return _LABEL_NAME.sub(lambda found: labels.get(found[1], ""), query.legend or "")
 
 
 @pytest.mark.parametrize("query", panel_queries(), ids=str)
-def test_panel_has_data(query: Query, prometheus: httpx.Client, values: dict[str, str]) -> None:
-    """The panel is not empty under real traffic, and each of its lines has a name of its own."""
+def test_each_panel_has_data(
+    query: Query, prometheus: httpx.Client, values: dict[str, str]
+) -> None:
+    """Under real traffic no panel is empty, and its series have distinct names."""
     if "publisher_" in query.expr:
         require_client()
     expr = _NO_ZEROS.sub("", query.substituted(values))
 
-    eventually(lambda: finite(ask(prometheus, expr)), f"data for {query}: {expr}", timeout=150)
+    eventually(lambda: has_number(ask(prometheus, expr)), f"data for {query}: {expr}", timeout=150)
 
     if query.legend:
         legends = [name_of(query, each["metric"]) for each in ask(prometheus, expr)]
@@ -96,10 +98,10 @@ def test_panel_has_data(query: Query, prometheus: httpx.Client, values: dict[str
         ("Events that Fiddler accepted", {"prediction", "label"}),
     ],
 )
-def test_export_shows_what_goes_through(
+def test_the_panels_of_the_export_show_events(
     title: str, lines: set[str], prometheus: httpx.Client, values: dict[str, str]
 ) -> None:
-    """These lines, and no others, are above 0 while all predictions and labels are exported."""
+    """While all events are exported, these lines and no others are above 0."""
     require_client()
     [query] = [each for each in panel_queries() if each.panel == title]
 
@@ -112,8 +114,8 @@ def test_export_shows_what_goes_through(
 
 
 @pytest.mark.parametrize("query", annotation_queries(), ids=str)
-def test_annotation_is_understood(
+def test_each_annotation_query_is_valid(
     query: Query, prometheus: httpx.Client, values: dict[str, str]
 ) -> None:
-    """Prometheus takes the expression; what it marks need not have happened."""
+    """Prometheus accepts the query; it need not return anything."""
     ask(prometheus, query.substituted(values))

@@ -1,4 +1,4 @@
-"""The doctor asks a real Prometheus, which watches a stand-in for the model."""
+"""The doctor examines a real Prometheus that scrapes a stand-in for the model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ MODEL = {"model": "loans", "version": "0123456789ab"}
 
 
 class StandIn:
-    """What /metrics of a model says first of all, and what /readyz does."""
+    """The metrics of a model that the doctor reads, and its answer to /readyz."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -30,12 +30,12 @@ class StandIn:
         self._info.labels(**MODEL).set(1)
         self._server, self._thread = start_http_server(self.port, "127.0.0.1", registry)
 
-    def give_reference(self) -> None:
+    def export_reference(self) -> None:
         """Export a reference."""
         self._ratio.labels(**MODEL, feature="ph", bin="00").set(1)
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -54,42 +54,42 @@ def _prometheus(
 ) -> Iterator[Prometheus]:
     with running_prometheus(tmp_path, {"model": [f"127.0.0.1:{model.port}"]}) as prometheus:
         monkeypatch.setenv("PROMETHEUS_PORT", prometheus.url.rpartition(":")[2])
-        # Any path is answered with the metrics, /readyz as well.
+        # The stand-in answers any path with its metrics, including /readyz.
         monkeypatch.setenv("MODEL_PORT", str(model.port))
         monkeypatch.setenv("GRAFANA_PORT", str(free_port()))
         yield prometheus
 
 
-def test_the_doctor_tells_ill_from_well(
+def test_the_doctor_reports_exactly_what_is_wrong(
     model: StandIn, prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A missing reference and Alertmanager are found, then only the Alertmanager."""
+    """It reports a missing reference and Alertmanager, and then only the Alertmanager."""
     assert main(["local"]) == 1
     first = capsys.readouterr().out
 
-    model.give_reference()
+    model.export_reference()
     eventually(
         lambda: prometheus.query("model_feature_reference_ratio"), "the reference is scraped"
     )
     assert main(["local"]) == 1
     second = capsys.readouterr().out
 
-    assert ills(first) == {"reference", "alerts"}
-    assert ills(second) == {"alerts"}
+    assert failed_checks(first) == {"reference", "alerts"}
+    assert failed_checks(second) == {"alerts"}
     assert "ok    targets: 1 of model are up" in second
     assert f"ok    rules: all {number_of_rules()} in" in second
     assert "--    dashboards: no Grafana to ask" in second
 
 
-def ills(output: str) -> set[str]:
-    """Return the subjects of what is wrong."""
+def failed_checks(output: str) -> set[str]:
+    """Return the names of the failed checks."""
     lines = [line for line in output.splitlines() if line.startswith("FAIL")]
-    assert all(" → " in line for line in lines), "every finding has its remedy"
+    assert all(" → " in line for line in lines), "a failed check has no remedy"
     return {line.split()[1].rstrip(":") for line in lines}
 
 
 def number_of_rules() -> int:
-    """Return how many rules there are in the files."""
+    """Return the number of rules in the files."""
     return sum(
         line.strip().startswith(("- record:", "- alert:"))
         for file in RULES.glob("*.yml")

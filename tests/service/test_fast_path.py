@@ -16,26 +16,26 @@ from tests.support.model import Model, Samples
 
 MAX_BODY_BYTES = 5_000
 MUTATIONS = 3_000
-# What no two requests share: the date and, of an id, all characters but their number.
+# Parts of an answer that differ between requests: the date and the id.
 VOLATILE = (
     (re.compile(rb"\r\ndate: [^\r]+"), b"\r\ndate: ..."),
     (re.compile(rb'"prediction_id":"([^"]+)"'), rb'"prediction_id":"..."'),
 )
-# These families measure time, which differs between any two services, or the request size, of which
-# prometheus-fastapi-instrumentator knows no more than the Content-Length, which chunks do not have.
+# Families that measure time, which differs between services, and the request size, which
+# prometheus-fastapi-instrumentator reads from the Content-Length, which chunked requests lack.
 INCOMPARABLE = re.compile("_seconds(_bucket|_sum)?$|^model_inference|^http_request_size_bytes_sum$")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One request's bytes, sent in parts, on a connection that stays open or not."""
+    """The bytes of one request, sent in parts, and whether the server closes the connection."""
 
     parts: tuple[bytes, ...]
     closes: bool = False
 
 
-@pytest.fixture(name="doors", scope="module")
-def _doors(start_model: StartModel) -> Iterator[tuple[Model, Model]]:
+@pytest.fixture(name="models", scope="module")
+def _models(start_model: StartModel) -> Iterator[tuple[Model, Model]]:
     settings = {"MODEL_WORKERS": "1", "MODEL_MAX_BODY_BYTES": str(MAX_BODY_BYTES)}
     with (
         start_model(MODEL_FAST_PATH="true", **settings) as fast,
@@ -93,7 +93,7 @@ def corpus(good: bytes) -> Iterator[Case]:
 
 
 def bodies(good: bytes) -> Iterator[bytes]:
-    """Yield a good body, others that are none, and every field with what it may not hold."""
+    """Yield a valid body, invalid ones, and every field with values that it does not allow."""
     yield from (good, b"", b" ", b"null", b"[" + good + b"]", b"[" * 4_000, b"\xff", good[:-1])
     yield from (good + b"x", b"\xef\xbb\xbf" + good)
     yield from (b" " * MAX_BODY_BYTES, b" " * (MAX_BODY_BYTES + 1))
@@ -123,7 +123,7 @@ def mutated(body: bytes, rng: random.Random) -> bytes:
 
 
 class Connection:
-    """A connection that is opened again when its server has closed it."""
+    """A connection that is opened again after its server has closed it."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -131,12 +131,12 @@ class Connection:
 
     def _open(self) -> None:
         self._socket = self._model.connect()
-        # Or the second part of a request would wait for the acknowledgement of the first.
+        # Otherwise the second part of a request waits for the acknowledgement of the first.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = self._socket.makefile("rb")
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._stream.close()
         self._socket.close()
 
@@ -158,31 +158,31 @@ class Connection:
         return head + b"\r\n" + self._stream.read(int(length[1]))
 
 
-def settled(answer: bytes) -> bytes:
+def comparable(answer: bytes) -> bytes:
     """Return an answer without its date and id."""
     for pattern, replacement in VOLATILE:
         answer = pattern.sub(replacement, answer)
     return answer
 
 
-def countable(samples: Samples) -> Samples:
-    """Return the samples that depend on nothing but the requests."""
+def comparable_samples(samples: Samples) -> Samples:
+    """Return the samples that depend only on the requests."""
     return {key: value for key, value in samples.items() if not INCOMPARABLE.search(key[0])}
 
 
-def test_both_doors_give_the_same_bytes_and_the_same_counts(
-    doors: tuple[Model, Model], good: bytes
+def test_both_paths_give_the_same_bytes_and_the_same_counts(
+    models: tuple[Model, Model], good: bytes
 ) -> None:
-    """Every answer, from the status line on; then every counter."""
-    fast, slow = map(Connection, doors)
+    """Every answer is equal from the status line on, and then every counter is equal."""
+    fast, slow = map(Connection, models)
     statuses: Counter[bytes] = Counter()
     for case in corpus(good):
         one, other = fast.ask(case), slow.ask(case)
-        assert settled(one) == settled(other), case
+        assert comparable(one) == comparable(other), case
         statuses[one.split()[1]] += 1
     fast.close()
     slow.close()
 
     assert statuses.keys() == {b"200", b"413", b"422"}
     assert statuses.total() > MUTATIONS
-    assert countable(doors[0].scrape()) == countable(doors[1].scrape())
+    assert comparable_samples(models[0].scrape()) == comparable_samples(models[1].scrape())

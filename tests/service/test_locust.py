@@ -1,4 +1,4 @@
-"""A real locust against a service that knows exactly what it answered."""
+"""A real locust against a service that counts its answers exactly."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ from traffic.scenarios import SCENARIOS, requests_of
 
 LIMIT = 200
 HEADLESS = {"headless": True, "only_summary": True, "spawn_rate": 100}
-# Any file with other columns.
+# A file with other columns.
 ROWS_OF_ANOTHER_MODEL = Path(__file__)
 STEADY = {"predict", "health", "bad_value"}
 
@@ -55,10 +55,10 @@ def _value(client: Locust, metric: str, **labels: str) -> float:
     return client.metrics()[metric][frozenset(labels.items())]
 
 
-def test_headless_counts_equal_what_the_service_answered(
+def test_counts_of_a_headless_process_are_exact(
     service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """The exporter of one headless process counts every answered request, by name, exactly."""
+    """The exporter counts every answered request by name."""
     settings = {**HEADLESS, "host": service.url, "users": 4, "requests_per_second_per_user": 0}
     with locust(tmp_path / "log", example_bundle, **settings) as client:
         _assert_equal_counts(client, service)
@@ -72,12 +72,12 @@ def test_headless_counts_equal_what_the_service_answered(
     assert "Warning" not in client.log.read_text()
 
 
-def test_distributed_counts_equal_what_the_service_answered(
+def test_counts_of_distributed_processes_are_exact(
     service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """A master and two workers, by environment alone: the master's exporter counts for all.
+    """The exporter of a master counts the requests of both workers.
 
-    The workers have none, so that nothing is counted twice.
+    The workers have no exporter, so that nothing is counted twice.
     """
     port = free_port()
     common = {"host": service.url, "requests_per_second_per_user": 0}
@@ -107,10 +107,10 @@ def test_distributed_counts_equal_what_the_service_answered(
                 each.metrics()
 
 
-def test_ui_starts_by_itself_and_a_reset_is_a_counter_reset(
+def test_traffic_with_the_ui_starts_and_can_be_reset(
     service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """With the UI the traffic starts as well; after its "Reset" every series is there, at 0."""
+    """With autostart the traffic starts; after a reset every series exists at 0."""
     port = free_port()
     settings = {
         "host": service.url,
@@ -129,7 +129,7 @@ def test_ui_starts_by_itself_and_a_reset_is_a_counter_reset(
 
 
 def _drifts(service: StrictService, populations: Populations) -> bool | None:
-    """Return whether the last row asked about is a drifted one; None where neither file has it."""
+    """Return whether the last requested row is a drifted one, or None if it is in neither file."""
     asked = service.last_row
     if asked in [row.features for row in populations.drifted]:
         return True
@@ -139,7 +139,7 @@ def _drifts(service: StrictService, populations: Populations) -> bool | None:
 def test_drift_is_switched_while_the_traffic_runs(
     manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """POST /drift switches the rows and what the exporter shows, both ways, without a restart."""
+    """POST /drift switches the rows and the exported labels in both directions."""
     port = free_port()
     web = {"autostart": True, "web_host": "127.0.0.1", "web_port": port}
     url = f"http://127.0.0.1:{port}/drift"
@@ -166,7 +166,7 @@ def test_drift_is_switched_while_the_traffic_runs(
 def test_drift_is_switched_in_every_worker(
     manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """The master forwards a switch; a worker that connects after it drifts as well."""
+    """The master forwards a switch, also to a worker that connects later."""
     port, web_port = free_port(), free_port()
     with ExitStack() as stack:
         start = stack.enter_context
@@ -196,13 +196,13 @@ def test_drift_is_switched_in_every_worker(
         first.process.terminate()
         eventually(lambda: _value(client, "locust_workers") == 1, "one worker", timeout=60)
         service.last_row = {}
-        eventually(lambda: _drifts(service, populations) is True, "the late one's row", timeout=60)
+        eventually(lambda: _drifts(service, populations) is True, "the late worker's", timeout=60)
 
 
 def test_every_kind_of_malformed_request_is_rejected_as_expected(
     manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """One user's first round holds every malformed request by its weight, and none surprises."""
+    """One user's first round has every malformed request by its weight, and none fails."""
     mix = SCENARIOS["malformed"](manifest)
     with strict_service(manifest, sum(mix.values())) as service:
         settings = {"host": service.url, "users": 1, "requests_per_second_per_user": 0}
@@ -216,10 +216,10 @@ def test_every_kind_of_malformed_request_is_rejected_as_expected(
             assert dict.fromkeys(names, 0) == client.by_name("locust_failures_total")
 
 
-def test_true_values_come_back(
+def test_labels_are_sent(
     manifest: Manifest, populations: Populations, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """Labels name predictions that the service gave, and hold the true value plus the shift."""
+    """Ids are those of the service's predictions, and values the true ones plus the shift."""
     with strict_service(manifest) as service:
         settings = {**HEADLESS, "host": service.url, "users": 1}
         labels = {"label_share": 1, "label_delay_seconds": 0, "label_shift": 0.25}
@@ -254,10 +254,10 @@ def test_unexpected_answers_fail_a_load_test(
     assert "unexpected_status: 500 instead of 200" in client.log.read_text()
 
 
-def test_load_test_without_failures_exits_with_0(
+def test_a_load_test_without_failures_exits_with_0(
     manifest: Manifest, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """A load test ends by itself after its run time."""
+    """It ends after its run time."""
     with strict_service(manifest) as service:
         settings = {**HEADLESS, "host": service.url, "users": 2, "stop_timeout": 5}
         with locust(tmp_path / "log", example_bundle, run_time="1s", **settings) as client:
@@ -275,10 +275,10 @@ def test_load_test_without_failures_exits_with_0(
         ({"host": "model:8000"}, "LOCUST_HOST: 'model:8000' is not a URL"),
     ],
 )
-def test_bad_setting_is_one_line(
+def test_the_error_of_an_invalid_setting_is_one_line(
     settings: dict[str, object], line: str, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """A bad setting ends locust with 1, and the last line names it."""
+    """Locust exits with 1, and the last line names the setting."""
     given = {**HEADLESS, "host": "http://127.0.0.1:1", **settings}
     bundle = Path(str(given.pop("bundle", example_bundle)))
     with locust(tmp_path / "log", bundle, **given) as client:
@@ -286,10 +286,10 @@ def test_bad_setting_is_one_line(
     _assert_last_line(client, line)
 
 
-def test_exporter_port_in_use_is_one_line(
+def test_the_error_of_a_port_in_use_is_one_line(
     service: StrictService, example_bundle: Path, tmp_path: Path
 ) -> None:
-    """A taken exporter port ends locust with 1, and the last line names it."""
+    """Locust exits with 1, and the last line names the exporter's port."""
     settings = {**HEADLESS, "host": service.url, "metrics_port": service.server_port}
     with locust(tmp_path / "log", example_bundle, **settings) as client:
         assert client.process.wait(timeout=30) == 1

@@ -1,4 +1,4 @@
-"""Counts are exact: over several workers, on one scrape, and however often workers die."""
+"""Counts are exact for several workers in a single scrape, however often workers die."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def _model(start_model: StartModel) -> Iterator[Model]:
 
 
 def send(model: Model, row: Row, count: int = REQUESTS) -> None:
-    """Send `count` rows over several connections at once, one in ten of them to be refused."""
+    """Send `count` rows over several connections at once; one in ten is invalid."""
 
     def share(number: int) -> None:
         with httpx.Client(base_url=model.url, timeout=30) as client:
@@ -42,13 +42,13 @@ def send(model: Model, row: Row, count: int = REQUESTS) -> None:
 
 
 def counts(samples: Samples) -> dict[str, float]:
-    """Return everything that must be as many as there were requests."""
+    """Return every count that depends on the number of requests."""
     bins = select(samples, "model_feature_bin_total", feature="ph")
     return {
         "answered": total(samples, "http_requests_total", handler="/predict", status="2xx"),
         "timed": total(samples, "http_request_duration_seconds_count", handler="/predict"),
         "sized": total(samples, "http_request_size_bytes_count", handler="/predict"),
-        "refused": total(samples, "http_requests_total", handler="/predict", status="4xx"),
+        "4xx": total(samples, "http_requests_total", handler="/predict", status="4xx"),
         "rejected": total(samples, "model_input_rejected_total", field="ph", reason="below"),
         "predicted": total(samples, "model_predictions_total"),
         "valued": total(samples, "model_prediction_value_count"),
@@ -57,15 +57,15 @@ def counts(samples: Samples) -> dict[str, float]:
 
 
 def expected(count: int) -> dict[str, float]:
-    """Return what `counts` must be after so many requests."""
-    refused = len(range(0, count, 10))
-    answered = count - refused
+    """Return the expected `counts` after a number of requests."""
+    rejected = len(range(0, count, 10))
+    answered = count - rejected
     return {
         "answered": answered,
         "timed": count,
         "sized": count,
-        "refused": refused,
-        "rejected": refused,
+        "4xx": rejected,
+        "rejected": rejected,
         "predicted": answered,
         "valued": answered,
         "binned": answered,
@@ -73,7 +73,7 @@ def expected(count: int) -> dict[str, float]:
 
 
 def kill(model: Model, number: signal.Signals) -> int:
-    """Send a signal to one worker; return its pid once another has taken its place."""
+    """Send a signal to one worker; return its pid once it has been replaced."""
     victim = min(model.wait_until_ready())
     os.kill(victim, number)
     model.wait_for_replacement(victim)
@@ -86,7 +86,7 @@ def own_files(model: Model, pid: int) -> list[str]:
 
 
 def workers_that_counted(model: Model) -> int:
-    """Return how many live workers have predictions in files of their own."""
+    """Return the number of live workers with predictions in their own files."""
     counted = 0
     for pid in model.pids():
         content = (model.metrics_dir / f"counter_model_{pid}.db").read_bytes()
@@ -99,8 +99,8 @@ def workers_that_counted(model: Model) -> int:
     return counted
 
 
-def test_counts_are_exact_through_deaths(model: Model, held_out_inputs: list[Row]) -> None:
-    """N requests over four workers are N on one scrape; also after kills, clean and not."""
+def test_counts_stay_exact_when_workers_die(model: Model, held_out_inputs: list[Row]) -> None:
+    """N requests to four workers are N in one scrape, also after workers were killed or stopped."""
     sent = 0
     assert counts(model.scrape()) == expected(0)
     for number in (None, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
@@ -115,8 +115,8 @@ def test_counts_are_exact_through_deaths(model: Model, held_out_inputs: list[Row
         assert workers_that_counted(model) > 1
 
 
-def test_metric_files_are_bounded(model: Model) -> None:
-    """Deaths leave one file a type behind, and the totals as they were."""
+def test_the_number_of_metric_files_is_limited(model: Model) -> None:
+    """Dead workers leave one file per type, and totals do not change."""
     before = counts(model.scrape())
     for number in (signal.SIGKILL, signal.SIGTERM) * 2:
         kill(model, number)
@@ -128,20 +128,18 @@ def test_metric_files_are_bounded(model: Model) -> None:
     assert {owner for *_, owner in files} == {"archive", *map(str, model.pids())}
 
 
-def test_no_label_tells_processes_apart(model: Model) -> None:
-    """A series a worker would be a series more at each restart."""
+def test_no_label_identifies_a_process(model: Model) -> None:
+    """Otherwise each restart of a worker would add series."""
     assert not any("pid" in dict(labels) for _, labels in model.scrape())
 
 
-def test_nothing_is_in_progress_when_nobody_asks(model: Model) -> None:
-    """The gauges of killed workers are gone with them."""
+def test_no_request_is_in_progress_without_traffic(model: Model) -> None:
+    """The gauges of killed workers are removed."""
     assert set(select(model.scrape(), "http_requests_inprogress").values()) == {0}
 
 
-def test_a_worker_alone_is_replaced_by_one_that_counts(
-    start_model: StartModel, held_out_inputs: list[Row]
-) -> None:
-    """With one worker, its death leaves none for a moment; nothing is lost but that moment."""
+def test_a_single_worker_is_replaced(start_model: StartModel, held_out_inputs: list[Row]) -> None:
+    """The new worker continues the counts of the killed one."""
     with start_model(MODEL_WORKERS="1") as model:
         send(model, held_out_inputs[0], 50)
         kill(model, signal.SIGKILL)
@@ -151,8 +149,10 @@ def test_a_worker_alone_is_replaced_by_one_that_counts(
     assert total(samples, "model_predictions_total") == 90
 
 
-def test_feedback_survives_its_worker(start_model: StartModel, held_out_inputs: list[Row]) -> None:
-    """A label counted by a worker that has died since is still counted."""
+def test_labels_of_a_dead_worker_are_kept(
+    start_model: StartModel, held_out_inputs: list[Row]
+) -> None:
+    """A label still counts after the death of the worker that counted it."""
     with start_model(MODEL_WORKERS="1") as model:
         answer = httpx.post(f"{model.url}/predict", json=held_out_inputs[0]).json()
         label = {"prediction_id": answer["prediction_id"], "actual": 5}
@@ -165,7 +165,7 @@ def test_feedback_survives_its_worker(start_model: StartModel, held_out_inputs: 
 def test_a_restart_starts_at_zero(
     start_model: StartModel, held_out_inputs: list[Row], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The old files are wiped, or a new worker with an old pid would go on counting."""
+    """Old files are removed; otherwise a worker with an old pid would continue their counts."""
     directory = str(tmp_path_factory.mktemp("metrics"))
     with start_model(PROMETHEUS_MULTIPROC_DIR=directory) as model:
         send(model, held_out_inputs[0], 50)
@@ -177,8 +177,8 @@ def test_a_restart_starts_at_zero(
         assert counts(model.scrape()) == expected(0)
 
 
-def test_batches_count_their_rows(model: Model, held_out_inputs: list[Row]) -> None:
-    """A row is a row, whichever way it came."""
+def test_the_rows_of_a_batch_are_counted(model: Model, held_out_inputs: list[Row]) -> None:
+    """A row of a batch counts like a single row."""
     before = total(model.scrape(), "model_predictions_total")
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         body = json.dumps({"instances": held_out_inputs})

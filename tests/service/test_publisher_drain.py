@@ -1,4 +1,4 @@
-"""Termination of a pod with a publisher, as processes: drain.py of k8s/components/fiddler."""
+"""The termination of a pod with a publisher, with processes: drain.py of k8s/components/fiddler."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tools import ROOT
 from tools.fiddler_stand_in import Fault, first_requests, running_fiddler
 
 DRAIN = ROOT / "k8s" / "components" / "fiddler" / "drain.py"
-# The script's own ports are those of a pod; the test passes free ones.
+# The script has the ports of a pod; the test passes free ones.
 RUN = """\
 import runpy, sys
 script, port, metrics = sys.argv[1:]
@@ -21,7 +21,7 @@ runpy.run_path(script)["drain"](("127.0.0.1", int(port)), metrics, pause=0.1)
 """
 
 
-def test_a_pod_that_ends_leaves_no_event_behind(tmp_path: Path) -> None:
+def test_a_terminating_pod_publishes_every_event(tmp_path: Path) -> None:
     """The publisher is stopped only after the model has ended and Fiddler has every event."""
     require_client()
     spool = tmp_path / "spool"

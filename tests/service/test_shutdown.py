@@ -1,4 +1,4 @@
-"""A stop finishes what is in flight, and leaves nothing behind."""
+"""A stop completes the requests in progress and leaves no process behind."""
 
 import json
 import os
@@ -36,21 +36,21 @@ def begin(connection: socket.socket, body: bytes, path: str = "/predict") -> byt
 
 
 def finish(connection: socket.socket, rest: bytes) -> bytes:
-    """Send the rest of a body; return all that the server sends until it closes."""
+    """Send the rest of a body; return everything that the server sends until it closes."""
     connection.sendall(rest)
     return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def wait_for_progress(model: Model, count: int) -> None:
-    """Wait until the workers have begun with so many requests."""
+    """Wait until a number of requests is in progress."""
     eventually(
         lambda: total(model.scrape(), "http_requests_inprogress") == count,
         f"{count} requests are in progress",
     )
 
 
-def refuses(model: Model) -> bool:
-    """Whether the API takes no more connections."""
+def is_closed(model: Model) -> bool:
+    """Return whether the API accepts no more connections."""
     try:
         model.connect().close()
     except ConnectionRefusedError:
@@ -59,10 +59,10 @@ def refuses(model: Model) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-def test_a_request_in_flight_gets_its_answer(
+def test_a_request_in_progress_is_answered(
     example_bundle: Path, tmp_path: Path, held_out_inputs: list[Row], path: str
 ) -> None:
-    """Half a body is there when SIGTERM arrives: the rest may follow, and 200 is the answer."""
+    """If half of a body has arrived before SIGTERM, the rest is read and the answer is 200."""
     row = held_out_inputs[0]
     body = json.dumps(row if path == "/predict" else {"instances": [row]}).encode()
     model = start_model(example_bundle, tmp_path)
@@ -72,7 +72,7 @@ def test_a_request_in_flight_gets_its_answer(
             rest = begin(connection, body, path)
             wait_for_progress(model, 1)
             model.program.signal(signal.SIGTERM)
-            eventually(lambda: refuses(model), "new connections are refused")
+            eventually(lambda: is_closed(model), "the API accepts no connections")
             answer = finish(connection, rest)
 
         assert answer.startswith(b"HTTP/1.1 200")
@@ -80,10 +80,10 @@ def test_a_request_in_flight_gets_its_answer(
         assert model.program.wait() == 0
 
 
-def test_a_worker_told_to_stop_finishes_too(
+def test_a_stopped_worker_answers_its_request(
     start_model: StartModel, held_out_inputs: list[Row]
 ) -> None:
-    """SIGTERM to a worker alone: its request is answered, and counted for good."""
+    """A request to a worker that gets SIGTERM is answered and counted."""
     body = json.dumps(held_out_inputs[0]).encode()
     with start_model(MODEL_WORKERS="1") as model:
         (worker,) = model.pids()
@@ -92,7 +92,7 @@ def test_a_worker_told_to_stop_finishes_too(
             wait_for_progress(model, 1)
             os.kill(worker, signal.SIGTERM)
             eventually(
-                lambda: "Shutting down" in model.program.output(), "the worker has been told"
+                lambda: "Shutting down" in model.program.output(), "the worker is shutting down"
             )
             answer = finish(connection, rest)
         model.wait_for_replacement(worker)
@@ -103,7 +103,7 @@ def test_a_worker_told_to_stop_finishes_too(
 
 
 def test_a_reload_loses_no_request(start_model: StartModel, held_out_inputs: list[Row]) -> None:
-    """Clients keep their connections and send without a pause, while all workers are replaced."""
+    """Clients with open connections send without a pause while all workers are replaced."""
     body = json.dumps(held_out_inputs[0])
     with start_model() as model, asking(model, body) as answered:
         for _ in range(RELOADS):
@@ -115,7 +115,7 @@ def test_a_reload_loses_no_request(start_model: StartModel, held_out_inputs: lis
 
 
 def is_replaced(model: Model, before: set[int], answered: list[object], count: int) -> bool:
-    """Tell whether none of these workers is left, and requests were answered since."""
+    """Return whether none of these workers is left and requests were answered since."""
     return (
         not any(map(alive, before)) and len(answered) > count and len(model.pids()) == model.workers
     )
@@ -123,7 +123,7 @@ def is_replaced(model: Model, before: set[int], answered: list[object], count: i
 
 @contextmanager
 def asking(model: Model, body: str) -> Iterator[list[object]]:
-    """Ask from several connections; yield the list of statuses, and of errors by their names."""
+    """Send requests over several connections; yield the list of statuses and errors."""
     address = urlsplit(model.url)
     assert address.hostname
     stop = threading.Event()
@@ -154,10 +154,8 @@ def asking(model: Model, body: str) -> Iterator[list[object]]:
             client.close()
 
 
-def test_a_client_that_never_finishes_does_not_hold_up_a_stop(
-    example_bundle: Path, tmp_path: Path
-) -> None:
-    """After the graceful timeout the workers are ended, and no process remains."""
+def test_an_unfinished_request_does_not_block_a_stop(example_bundle: Path, tmp_path: Path) -> None:
+    """After the graceful timeout the workers are killed, and no process remains."""
     model = start_model(example_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="1")
     with running(model.program):
         model.wait_until_ready()
@@ -171,7 +169,7 @@ def test_a_client_that_never_finishes_does_not_hold_up_a_stop(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_clean(example_bundle: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """Exit code 0, no traceback, no process, both ports free; an idle connection is no delay."""
+    """The exit code is 0, both ports are free, and an idle connection causes no delay."""
     model = start_model(example_bundle, tmp_path, MODEL_GRACEFUL_TIMEOUT="600")
     with running(model.program), httpx.Client(base_url=model.url) as idle:
         pids = model.wait_until_ready()
@@ -187,8 +185,8 @@ def test_a_stop_is_clean(example_bundle: Path, tmp_path: Path, number: signal.Si
             probe.bind(("127.0.0.1", urlsplit(url).port))
 
 
-def test_workers_of_a_killed_master_go_too(example_bundle: Path, tmp_path: Path) -> None:
-    """SIGKILL to the master: the workers notice, and the ports are free for the next start."""
+def test_workers_end_after_their_master_was_killed(example_bundle: Path, tmp_path: Path) -> None:
+    """The ports are then free for the next start."""
     ports = {"MODEL_PORT": str(free_port()), "MODEL_METRICS_PORT": str(free_port())}
     model = start_model(example_bundle, tmp_path, **ports)
     try:

@@ -1,35 +1,24 @@
-"""What cannot start says why in one line, and exits with an error."""
+"""If the service cannot start, it prints one line with the reason and exits with an error."""
 
 import hashlib
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundles import edit_manifest
-from tests.support.machine import free_port
+from tests.support.machine import free_port, port_in_use
 from tests.support.model import SERVICE
 from tests.support.processes import environment
 
 SHORT_KEY = "not-thirty-two-bytes"
 
 
-@pytest.fixture(name="taken")
-def _taken() -> Iterator[str]:
-    """Return a port that somebody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield str(listener.getsockname()[1])
-
-
 @pytest.fixture(name="settings")
 def _settings(example_bundle: Path, tmp_path: Path) -> dict[str, str]:
-    """Return settings that a service would start with."""
+    """Return settings with which a service starts."""
     return {
         "MODEL_BUNDLE": str(example_bundle),
         "MODEL_PORT": str(free_port()),
@@ -40,12 +29,12 @@ def _settings(example_bundle: Path, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(name="bundle")
 def _bundle(example_bundle: Path, tmp_path: Path) -> Path:
-    """Return a copy of the bundle, to be spoiled."""
+    """Return a copy of the bundle, which a test may damage."""
     return Path(shutil.copytree(example_bundle, tmp_path / "bundle"))
 
 
 def failure(settings: dict[str, str]) -> str:
-    """Start the service, which must fail; return its one line."""
+    """Start the service, which must fail, and return its one line."""
     started = subprocess.run(
         [sys.executable, "entrypoint.py"],
         cwd=SERVICE,
@@ -63,35 +52,36 @@ def failure(settings: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("variable", ["MODEL_PORT", "MODEL_METRICS_PORT"])
-def test_a_port_in_use(settings: dict[str, str], taken: str, variable: str) -> None:
-    """Each of the two, by its setting."""
-    line = failure(settings | {variable: taken})
+def test_a_port_in_use_is_named(settings: dict[str, str], variable: str) -> None:
+    """The line names the setting of the port."""
+    with port_in_use() as port:
+        line = failure(settings | {variable: str(port)})
 
-    assert line == f"model: {variable}: port {taken} of 127.0.0.1: address already in use"
+    assert line == f"model: {variable}: port {port} of 127.0.0.1: address already in use"
 
 
-def test_one_port_for_both(settings: dict[str, str]) -> None:
-    """Neither is in use, and still they cannot be one."""
+def test_equal_ports_are_rejected(settings: dict[str, str]) -> None:
+    """The API and the metrics need different ports, even if neither is in use."""
     line = failure(settings | {"MODEL_METRICS_PORT": settings["MODEL_PORT"]})
 
     assert line.startswith("model: MODEL_METRICS_PORT: ")
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "not a host"])
-def test_a_host_that_is_not_ours(settings: dict[str, str], host: str) -> None:
-    """An address of nobody, or of somebody else."""
+def test_a_host_of_another_machine_is_rejected(settings: dict[str, str], host: str) -> None:
+    """The address does not exist, or is not one of this machine."""
     assert failure(settings | {"MODEL_HOST": host}).startswith("model: MODEL_PORT: port")
 
 
-def test_a_missing_bundle(settings: dict[str, str], tmp_path: Path) -> None:
-    """No such directory."""
+def test_a_missing_bundle_is_named(settings: dict[str, str], tmp_path: Path) -> None:
+    """The line contains the directory that does not exist."""
     line = failure(settings | {"MODEL_BUNDLE": str(tmp_path / "nowhere")})
 
     assert line.startswith(f"model: no bundle at {tmp_path / 'nowhere'}: ")
 
 
-def test_no_bundle_at_all(settings: dict[str, str]) -> None:
-    """The one setting that has no default, missing or empty."""
+def test_an_unset_bundle_is_named(settings: dict[str, str]) -> None:
+    """MODEL_BUNDLE has no default and may be neither missing nor empty."""
     for given in ({"MODEL_BUNDLE": ""}, {}):
         others = {name: value for name, value in settings.items() if name != "MODEL_BUNDLE"}
 
@@ -99,8 +89,8 @@ def test_no_bundle_at_all(settings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.joblib", "trees.npy"])
-def test_a_corrupt_bundle(settings: dict[str, str], bundle: Path, name: str) -> None:
-    """Half of a file."""
+def test_a_corrupt_bundle_is_rejected(settings: dict[str, str], bundle: Path, name: str) -> None:
+    """The line names the file of which half is missing."""
     path = bundle / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     line = failure(settings | {"MODEL_BUNDLE": str(bundle)})
@@ -109,22 +99,24 @@ def test_a_corrupt_bundle(settings: dict[str, str], bundle: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.joblib", "trees.npy"])
-def test_an_incomplete_bundle(settings: dict[str, str], bundle: Path, name: str) -> None:
-    """A file is missing."""
+def test_an_incomplete_bundle_is_rejected(
+    settings: dict[str, str], bundle: Path, name: str
+) -> None:
+    """The line names the missing file."""
     (bundle / name).unlink()
 
     assert name in failure(settings | {"MODEL_BUNDLE": str(bundle)})
 
 
-def test_a_bundle_of_another_format(settings: dict[str, str], bundle: Path) -> None:
-    """It says which one, and which it should be."""
+def test_a_bundle_of_another_format_is_rejected(settings: dict[str, str], bundle: Path) -> None:
+    """The line contains the format."""
     edit_manifest(bundle, format=2)
 
     assert "format 2" in failure(settings | {"MODEL_BUNDLE": str(bundle)})
 
 
-def test_an_unwritable_metrics_directory(settings: dict[str, str], tmp_path: Path) -> None:
-    """Below a file there is no directory, not even for root."""
+def test_an_unwritable_metrics_directory_is_named(settings: dict[str, str], tmp_path: Path) -> None:
+    """Not even root can create a directory below a file."""
     (tmp_path / "file").touch()
     for directory in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/metrics")):
         line = failure(settings | {"PROMETHEUS_MULTIPROC_DIR": str(directory)})
@@ -146,13 +138,13 @@ def test_an_unwritable_metrics_directory(settings: dict[str, str], tmp_path: Pat
         ("MODEL_LOG_FORMAT", "xml"),
     ],
 )
-def test_a_bad_setting(settings: dict[str, str], variable: str, value: str) -> None:
-    """Named, with what would be right."""
+def test_an_invalid_setting_is_named(settings: dict[str, str], variable: str, value: str) -> None:
+    """The line begins with the variable."""
     assert failure(settings | {variable: value}).startswith(f"model: {variable}: ")
 
 
 def test_a_short_key_is_not_printed(settings: dict[str, str]) -> None:
-    """Too short a secret is a secret all the same."""
+    """The line contains the minimum length, but not the key."""
     line = failure(settings | {"MODEL_PREDICTION_KEYS": SHORT_KEY})
 
     assert line.startswith("model: MODEL_PREDICTION_KEYS: ")
@@ -160,10 +152,10 @@ def test_a_short_key_is_not_printed(settings: dict[str, str]) -> None:
     assert SHORT_KEY not in line
 
 
-def test_an_estimator_that_does_not_load_is_named_in_one_line(
+def test_an_estimator_that_does_not_load_is_rejected(
     settings: dict[str, str], bundle: Path
 ) -> None:
-    """Its hash is right, its content is not: the service does not start."""
+    """Its hash is correct but not its content; the line names the file."""
     content = b"not an estimator"
     (bundle / "model.joblib").write_bytes(content)
     edit_manifest(bundle, files={"model.joblib": hashlib.sha256(content).hexdigest()})

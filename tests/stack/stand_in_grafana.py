@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Answer(BaseHTTPRequestHandler):
-    """200 to every GET, without a word in the log."""
+    """200 to every GET, without a line in the log."""
 
     def do_GET(self) -> None:
         """Answer with an empty body: to Prometheus, a target without series."""
@@ -23,8 +23,8 @@ class Answer(BaseHTTPRequestHandler):
 def main() -> None:
     """Write arguments and GF_… to $GF_PATHS_DATA/started.json, then serve."""
     settings = {key: value for key, value in os.environ.items() if key.startswith("GF_")}
-    told = {"arguments": sys.argv[1:], "settings": settings, "url": os.environ["PROMETHEUS_URL"]}
-    Path(os.environ["GF_PATHS_DATA"], "started.json").write_text(json.dumps(told))
+    given = {"arguments": sys.argv[1:], "settings": settings, "url": os.environ["PROMETHEUS_URL"]}
+    Path(os.environ["GF_PATHS_DATA"], "started.json").write_text(json.dumps(given))
     address = (os.environ["GF_SERVER_HTTP_ADDR"], int(os.environ["GF_SERVER_HTTP_PORT"]))
     HTTPServer(address, Answer).serve_forever()
 

@@ -1,4 +1,4 @@
-"""The stack in containers: it comes up healthy, tells of itself, and leaves nothing."""
+"""The stack in containers: it starts healthy, exports its metrics, and leaves nothing."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.docker import Stack, assert_locked_up, chosen, composed, to_be_had
+from tests.support.docker import Stack, assert_hardened, composed, default_services, is_available
 from tests.support.wait import eventually
+from tools.stack import releases
 
-GRAFANA = "grafana/grafana:13.2.0"
+GRAFANA = f"grafana/grafana:{releases.VERSIONS['grafana']}"
 SERVICES = ("locust", "model", "prometheus", "alertmanager")
 
 pytestmark = pytest.mark.timeout(900)  # the first test builds the images
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test builds the images
 @pytest.fixture(scope="module")
 def services() -> tuple[str, ...]:
     """Return the services that this machine can run: Grafana's image is not everywhere."""
-    return (*SERVICES, "grafana") if to_be_had(GRAFANA) else SERVICES
+    return (*SERVICES, "grafana") if is_available(GRAFANA) else SERVICES
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_every_container_is_healthy_and_locked_up(stack: Stack, services: tuple[
 
     assert set(containers) == set(services)
     for known in containers.values():
-        assert_locked_up(known)
+        assert_hardened(known)
 
 
 def test_prometheus_sees_every_target_up(stack: Stack, services: tuple[str, ...]) -> None:
@@ -70,7 +71,7 @@ def test_without_fiddler_nothing_is_spooled_or_published(stack: Stack) -> None:
     predicted = "sum(model_predictions_total) > 0"
     eventually(lambda: value(stack, predicted), predicted, timeout=120)
 
-    assert set(chosen(**asked)) - set(chosen()) == {"publisher"}
+    assert set(default_services(**asked)) - set(default_services()) == {"publisher"}
     assert stack.compose("exec", "-T", "model", "ls", "-A", "/var/spool/model") == ""
     assert value(stack, "count(model_spool_events_total > 0)") == 0
     assert value(stack, 'count(up{job="publisher"})') == 0
@@ -85,7 +86,7 @@ def test_without_fiddler_nothing_is_spooled_or_published(stack: Stack) -> None:
     ],
 )
 def test_traffic_shows_in_prometheus(stack: Stack, query: str) -> None:
-    """Locust's requests, their predictions and the refused ones are counted."""
+    """Locust's requests, their predictions and the rejected ones are counted."""
     eventually(lambda: value(stack, query) > 0, query, timeout=120)
 
 
@@ -121,7 +122,7 @@ def test_prometheus_knows_the_alertmanager(stack: Stack) -> None:
 
 
 def test_locust_shows_its_figures(stack: Stack) -> None:
-    """Its UI answers, and says that the traffic runs."""
+    """Its UI answers, and shows that the traffic runs."""
     assert httpx.get(stack.url("LOCUST_PORT", "/")).is_success
 
     figures = httpx.get(stack.url("LOCUST_PORT", "/stats/requests")).json()

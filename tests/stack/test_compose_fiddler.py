@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bundle.manifest import Manifest
-from tests.support.docker import Stack, assert_locked_up, bridge_address, composed
+from tests.support.docker import Stack, assert_hardened, bridge_address, composed
 from tests.support.example import TARGET, Row, held_out_rows, without_target
 from tests.support.model import Samples, parse, total
 from tests.support.wait import eventually
@@ -97,7 +97,7 @@ def predict(stack: Stack, inputs: list[Row]) -> Values:
     return {answer["prediction_id"]: answer[TARGET] for answer in answers}
 
 
-def tell(stack: Stack, predictions: Values) -> Values:
+def send_labels(stack: Stack, predictions: Values) -> Values:
     """Send a label for each prediction, all at once, and return them once they are accepted."""
     labels = {key: float(number % 10) for number, key in enumerate(predictions)}
     body = [{"prediction_id": key, "actual": actual} for key, actual in labels.items()]
@@ -141,7 +141,7 @@ def test_every_container_is_healthy_and_locked_up(stack: Stack) -> None:
 
     assert set(containers) == set(SERVICES)
     for known in containers.values():
-        assert_locked_up(known)
+        assert_hardened(known)
 
 
 def test_spool_belongs_to_those_who_write_it(stack: Stack) -> None:
@@ -209,7 +209,7 @@ def test_killed_publisher_loses_nothing(
     stack.compose("kill", "publisher")
     dead = stack.containers()["publisher"]["State"]
     fiddler.release()
-    labels = tell(stack, predictions)
+    labels = send_labels(stack, predictions)
     stack.compose("up", "--detach", "--wait", "--no-deps", "publisher")
 
     assert dead["ExitCode"] == 137
@@ -222,14 +222,14 @@ def test_killed_publisher_loses_nothing(
 def test_spool_outlives_the_models_container(
     stack: Stack, fiddler: Fiddler, inputs: list[Row]
 ) -> None:
-    """While Fiddler is down the model is killed and made anew; the next one's labels go along."""
+    """While Fiddler is down the model is killed and recreated; the new one's labels arrive."""
     before = stack.containers()["model"]["Id"]
     fiddler.fault = lambda _, __: Fault("answer", 503)
     try:
         predictions = predict(stack, inputs)
         stack.compose("kill", "model")
         stack.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", "model")
-        labels = tell(stack, predictions)
+        labels = send_labels(stack, predictions)
         there = arrived(fiddler, PREDICTED)
     finally:
         fiddler.fault = no_fault

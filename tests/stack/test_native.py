@@ -1,9 +1,10 @@
-"""The native stack from `./task up` to `./task down`, as a person has it."""
+"""The native stack from `./task up` to `./task down`, as a person uses it."""
 
 import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.machine import require
 from tests.support.publisher import require_client
 from tests.support.stack import Stack
 from tests.support.wait import eventually
+from tools import ROOT
 from tools.fiddler_stand_in import ORGANISATION, TOKEN, Fiddler, running_fiddler
 from tools.stack import native, setup
 from tools.stack.services import SERVICES
@@ -51,7 +53,7 @@ def _pids(stack: Stack) -> set[int]:
 
 
 def test_every_url_that_up_prints_answers(stack: Stack) -> None:
-    """A second `up` says that the stack runs, changes no process and prints URLs that answer."""
+    """A second `up` reports that the stack runs, changes no process and prints URLs that answer."""
     before = _pids(stack)
 
     up = stack.task("up")
@@ -96,7 +98,7 @@ def test_predictions_arrive_at_fiddler(stack: Stack, fiddler: Fiddler) -> None:
     "family", ["http_requests_total", "model_predictions_total", "model_input_rejected_total"]
 )
 def test_traffic_flows(stack: Stack, family: str) -> None:
-    """Requests, predictions and rejections come at a rate above zero."""
+    """Requests, predictions and rejections have a rate above zero."""
     rate = f"sum by (job) (rate({family}[1m]))"
 
     eventually(lambda: stack.query(rate).get("model", 0) > 0, f"{rate} > 0", timeout=90)
@@ -112,8 +114,8 @@ def test_locust_finds_nothing_wrong(stack: Stack) -> None:
     assert stack.query("sum by (job) (locust_failures_total)") == {"locust": 0}
 
 
-def test_status_tells_every_service_and_the_password(stack: Stack) -> None:
-    """`status` exits 0, says ready of every service, and shows the password Grafana made."""
+def test_status_shows_every_service_and_the_password(stack: Stack) -> None:
+    """`status` exits 0, shows every service as ready, and the password that Grafana made."""
     status = stack.task("status")
 
     password = setup.password_file(stack.settings).read_text().strip()
@@ -123,18 +125,39 @@ def test_status_tells_every_service_and_the_password(stack: Stack) -> None:
     assert f"password {password}" in status.stdout
 
 
-def test_grafana_is_told_where_everything_is(stack: Stack) -> None:
+def test_grafana_gets_the_addresses_of_this_stack(stack: Stack) -> None:
     """Grafana listens on this machine only, with the checkout's provisioning."""
-    told = json.loads((stack.settings.var / "grafana" / "started.json").read_text())
+    given = json.loads((stack.settings.var / "grafana" / "started.json").read_text())
 
-    assert told["arguments"][0] == "server"
-    assert told["url"] == stack.settings.url("PROMETHEUS_PORT")
-    assert told["settings"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
-    assert Path(told["settings"]["GF_PATHS_PROVISIONING"], "dashboards").is_dir()
-    assert setup.password_file(stack.settings).read_text() not in told["settings"].values()
+    assert given["arguments"][0] == "server"
+    assert given["url"] == stack.settings.url("PROMETHEUS_PORT")
+    assert given["settings"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert Path(given["settings"]["GF_PATHS_PROVISIONING"], "dashboards").is_dir()
+    assert setup.password_file(stack.settings).read_text() not in given["settings"].values()
 
 
-def test_up_brings_back_a_service_that_gave_up(stack: Stack) -> None:
+def test_logs_of_an_unknown_service_name_the_services(stack: Stack) -> None:
+    """Whoever mistypes a service gets the names there are."""
+    logs = stack.task("logs", "--", "modle")
+
+    names = ", ".join(sorted({*JOBS, "supervisord"}))
+    assert logs.returncode == 1
+    assert logs.stderr.splitlines() == [f"logs: no log of modle; there are: {names}"]
+
+
+def test_a_reader_that_goes_away_is_no_error(stack: Stack) -> None:
+    """`./task status | head -1` prints one line and no traceback."""
+    environment = stack.environment | {"PATH": os.environ["PATH"]}
+    command = f"set -o pipefail; '{ROOT}/task' status | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.splitlines() == [f"native stack, data in {stack.settings.var}"]
+    assert done.stderr == ""
+
+
+def test_up_starts_a_service_that_gave_up(stack: Stack) -> None:
     """`status` exits 1 while a service is stopped, and `up` starts it again, and only it."""
     supervisor = Supervisor(stack.settings.socket)
     before = _pids(stack)
@@ -168,7 +191,7 @@ def test_down_leaves_data_and_no_process(stack: Stack) -> None:
 
 
 def test_down_ends_what_a_killed_supervisord_left(stack: Stack) -> None:
-    """`up` refuses to start beside the orphans of a killed supervisord; `down` ends them."""
+    """`up` does not start beside the orphans of a killed supervisord; `down` ends them."""
     assert stack.task("up").returncode == 0
     supervisor = Supervisor(stack.settings.socket)
     os.kill(supervisor.pid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What keeps the native stack from starting is said in words, and nothing is left behind."""
+"""What keeps the native stack from starting is one line, and nothing is left behind."""
 
 import socket
 from pathlib import Path
@@ -17,12 +17,13 @@ def _stack(tmp_path: Path) -> Stack:
     return Stack(tmp_path)
 
 
-def _refusal(stack: Stack, **settings: str) -> str:
-    """Return what `up` said, having checked that it failed and left no process."""
+def _error(stack: Stack, **settings: str) -> str:
+    """Return the error of `up`, having checked that it failed and left no process."""
     up = stack.task("up", **settings)
     assert up.returncode == 1, up.stdout + up.stderr
     assert not native.running(stack.settings)
     assert not started_by(setup.mark(stack.settings))
+    assert "Failed to run task" not in up.stderr
     return next(line for line in up.stderr.splitlines() if line.startswith("up: "))
 
 
@@ -33,10 +34,10 @@ def test_a_port_in_use_is_named(stack: Stack, variable: str) -> None:
     name = variable.partition("_")[0].lower()
     with socket.create_server(("127.0.0.1", port)):
         # The publisher is only where there is a Fiddler.
-        said = _refusal(stack, FIDDLER_URL="http://127.0.0.1:1")
+        error = _error(stack, FIDDLER_URL="http://127.0.0.1:1")
 
-    assert said == (
-        f"up: port {port}, for {name}, is in use: stop what uses it, or set {variable} in .env"
+    assert error == (
+        f"up: ports in use: {port} ({name}, {variable}); stop what uses them, or set others in .env"
     )
     assert not stack.settings.var.exists()
 
@@ -47,7 +48,7 @@ def test_a_port_that_is_none_is_named(stack: Stack, value: str) -> None:
     up = stack.task("up", MODEL_PORT=value)
 
     assert up.returncode == 1
-    assert f"up: MODEL_PORT={value} is not a port: a number from 1 to 65535 is" in up.stderr
+    assert f"up: MODEL_PORT={value} is not a port: it must be a number from 1 to 65535" in up.stderr
 
 
 def test_two_services_on_one_port_are_named(stack: Stack) -> None:
@@ -61,26 +62,27 @@ def test_two_services_on_one_port_are_named(stack: Stack) -> None:
 def test_missing_programs_are_named_where_nothing_can_install_them(
     stack: Stack, tmp_path: Path
 ) -> None:
-    """Without Prometheus, apt and brew, one line says what to install."""
-    for name in ("dirname", "sh", "sed", "env"):
+    """Without Prometheus, network, apt and brew, one line has every reason and what helps."""
+    for name in ("cat", "dirname", "env", "grep", "mktemp", "rm", "sh"):
         (tmp_path / name).symlink_to(Path("/usr/bin", name))
 
-    said = _refusal(stack, PATH=str(tmp_path))
+    error = _error(stack, PATH=str(tmp_path))
 
-    assert "prometheus and alertmanager not found" in said
-    assert "apt install prometheus prometheus-alertmanager" in said
+    assert error.startswith("up: prometheus >= 2.42 is needed (127.0.0.1:9: ")
+    assert "this machine has neither apt nor brew" in error
+    assert error.endswith("(Debian: apt install prometheus prometheus-alertmanager)")
 
 
 def test_a_named_binary_must_exist(stack: Stack) -> None:
     """A wrong PROMETHEUS_BINARY is not replaced by another Prometheus."""
-    assert _refusal(stack, PROMETHEUS_BINARY="/no/prometheus") == (
+    assert _error(stack, PROMETHEUS_BINARY="/no/prometheus") == (
         "up: PROMETHEUS_BINARY=/no/prometheus: there is no such program"
     )
 
 
-def test_an_unknown_kind_of_stack_is_refused(stack: Stack) -> None:
+def test_an_unknown_kind_of_stack_is_rejected(stack: Stack) -> None:
     """STACK is one of two words."""
-    assert _refusal(stack, STACK="podman") == "up: STACK=podman is neither compose nor native"
+    assert _error(stack, STACK="podman") == "up: STACK=podman is neither compose nor native"
 
 
 def test_a_service_that_does_not_start_shows_its_log(stack: Stack, tmp_path: Path) -> None:
@@ -98,19 +100,22 @@ def test_a_service_that_does_not_start_shows_its_log(stack: Stack, tmp_path: Pat
 
 
 def test_a_slack_file_must_exist(stack: Stack, tmp_path: Path) -> None:
-    """A SLACK_WEBHOOK_FILE that is not there is not found out at the first alert."""
+    """A SLACK_WEBHOOK_FILE that is not there is reported at the start."""
     require("prometheus")
     require("alertmanager")
     bundle, webhook = str(tmp_path / "bundle"), str(tmp_path / "webhook.secret")
 
-    said = _refusal(stack, MODEL_BUNDLE=bundle, SLACK_WEBHOOK_FILE=webhook)
+    error = _error(stack, MODEL_BUNDLE=bundle, SLACK_WEBHOOK_FILE=webhook)
 
-    assert said == f"up: SLACK_WEBHOOK_FILE={webhook}: there is no such file"
+    assert error == f"up: SLACK_WEBHOOK_FILE={webhook}: there is no such file"
 
 
-def test_logs_of_an_unknown_service_are_refused(stack: Stack) -> None:
-    """`logs` names what it has no log of."""
+def test_logs_of_a_stack_that_never_ran_are_an_error(stack: Stack) -> None:
+    """One line says that there are none, and how to get some."""
     logs = stack.task("logs", "--", "nobody")
 
     assert logs.returncode == 1
-    assert "logs: no log of nobody in" in logs.stderr
+    directory = stack.settings.var / "log"
+    assert logs.stderr == (
+        f"logs: no service has written a log in {directory} yet: ./task up starts them\n"
+    )

@@ -1,4 +1,4 @@
-"""Models made up for a test: a manifest from a table of numbers, and a bundle without loans."""
+"""Models made up for tests: manifests of random numbers, and edits of bundles."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from bundle.manifest import (
 from bundle.reference import describe
 from tests.support.model import Samples, parse
 
-# Every kind of feature there is, and names that are no identifiers.
+# Every kind of feature, and names that are no identifiers.
 FEATURES = (
     Feature(name="plain", description="no bounds"),
     Feature(name="pH (value)", description="bounded", unit="pH", minimum=0, maximum=14, example=3),

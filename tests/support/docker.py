@@ -1,4 +1,4 @@
-"""Images, single containers and the composed stack, as the tests run them."""
+"""Images, single containers and the composed stack, for tests."""
 
 import json
 import os
@@ -15,50 +15,40 @@ import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from tests.support.machine import free_port, require
+from tests.support.machine import free_port, report_missing, require
 from tools import ROOT
+from tools.stack.settings import PORTS
 
 TAG = "test"
-# Each variable of compose.yaml that names a port of this machine.
-PORTS = (
-    "MODEL_PORT",
-    "MODEL_METRICS_PORT",
-    "PROMETHEUS_PORT",
-    "ALERTMANAGER_PORT",
-    "GRAFANA_PORT",
-    "LOCUST_PORT",
-    "LOCUST_METRICS_PORT",
-    "PUBLISHER_METRICS_PORT",
-)
 OURS = {"model", "locust", "publisher"}
-# As compose.yaml mounts it.
+# The mount of compose.yaml.
 METRICS_TMPFS = {"/run/model-metrics": "uid=10001,gid=10001,mode=0700,size=64m"}
 HARDENED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 
-# Its cleaner is one more image; every container here is removed by a `with`.
+# Testcontainers' cleaner would be another image; here a `with` statement removes each container.
 testcontainers_config.ryuk_disabled = True
 
 
 def docker(*words: str) -> str:
-    """Return what `docker` prints, or fail the test with what it complained of."""
+    """Return the output of `docker`, or fail the test with its error."""
     return _run([require("docker"), *words], dict(os.environ))
 
 
 def inspect(name: str) -> dict[str, Any]:
-    """Return what Docker knows of an image or a container."""
+    """Return Docker's description of an image or a container."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", name))
     return found[0]
 
 
 @cache
 def built(service: str) -> str:
-    """Build a service's image, once for all tests, and return its name."""
+    """Build a service's image once for all tests, and return its name."""
     _compose(["build", "--quiet", service], _environment())
     return f"ml-monitoring/{service}:{TAG}"
 
 
-def chosen(**variables: str) -> list[str]:
-    """Return the services that a plain `docker compose up` starts, given these variables."""
+def default_services(**variables: str) -> list[str]:
+    """Return the services that `docker compose up` starts, given these variables."""
     return _compose(["config", "--services"], {**_environment(), **variables}).split()
 
 
@@ -66,7 +56,7 @@ def chosen(**variables: str) -> list[str]:
 def bridge_address() -> str:
     """Return this machine's address that every container reaches, or skip the test.
 
-    An engine in a virtual machine has its bridge there.
+    The bridge of an engine in a virtual machine is not on this machine.
     """
     template = "{{(index .IPAM.Config 0).Gateway}}"
     address = docker("network", "inspect", "--format", template, "bridge")
@@ -74,14 +64,13 @@ def bridge_address() -> str:
         try:
             probe.bind((address, 0))
         except OSError:
-            refuse = pytest.fail if os.environ.get("REQUIRE_ALL") == "1" else pytest.skip
-            refuse(f"the engine's bridge ({address}) is not on this machine")
+            report_missing(f"the engine's bridge ({address}) is not on this machine")
     return address
 
 
 @cache
-def to_be_had(image: str) -> bool:
-    """Tell whether an image is here or can be pulled."""
+def is_available(image: str) -> bool:
+    """Return whether an image exists or can be pulled."""
     binary = require("docker")
     return any(
         subprocess.run([binary, *words, image], capture_output=True, check=False).returncode == 0
@@ -90,10 +79,10 @@ def to_be_had(image: str) -> bool:
 
 
 def container(image: str, *ports: int, **options: Any) -> DockerContainer:  # noqa: ANN401
-    """Return a container to start by `with`; `ports` get free ones of 127.0.0.1."""
+    """Return a container to start with `with`; `ports` get free ones of 127.0.0.1."""
     made = DockerContainer(image).with_kwargs(**options)
     for port in ports:
-        # Docker chooses; left to itself, testcontainers would bind every address.
+        # Docker selects a free port; by default testcontainers would bind every address.
         made.ports[str(port)] = ("127.0.0.1",)  # type: ignore[assignment]
     return made
 
@@ -104,18 +93,49 @@ def url(started: DockerContainer, port: int, path: str = "") -> str:
 
 
 def logs(started: DockerContainer) -> str:
-    """Return everything that a container wrote."""
+    """Return all output of a container."""
     return b"".join(started.get_logs()).decode()
 
 
 def ended(stopped: DockerContainer) -> tuple[int, list[str]]:
-    """Wait for a container's end; return its exit code and the lines it wrote to stderr."""
+    """Wait until a container has ended; return its exit code and its lines on stderr."""
     code = stopped.wait()
     return code, stopped.get_logs()[1].decode().splitlines()
 
 
-def assert_locked_up(known: dict[str, Any]) -> None:
-    """Fail where a container is not healthy, or may do more than compose.yaml should let it."""
+def only_error(failing: DockerContainer) -> str:
+    """Wait until a container has ended with 1, and return its only line on stderr."""
+    code, errors = ended(failing)
+    assert code == 1
+    (line,) = errors
+    return line
+
+
+def check_command(image: str, entrypoint: list[str], probe: tuple[str, str], *ports: str) -> None:
+    """Check that an image runs its program as a numbered user, with a health check.
+
+    Kubernetes' runAsNonRoot cannot verify a user's name, and signals must reach the program, so
+    there is no shell in between. `probe` is the port and path of the health check.
+    """
+    config = inspect(image)["Config"]
+
+    assert config["User"] == "10001:10001"
+    assert config["Entrypoint"] == entrypoint
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "/srv/probe.py", *probe]
+    assert {f"{port}/tcp" for port in ports} == set(config["ExposedPorts"])
+
+
+def importable(image: str, *modules: str) -> list[str]:
+    """Return those of some modules that Python finds in an image."""
+    code = (
+        "import importlib.util, sys;"
+        "print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
+    )
+    return docker("run", "--rm", "--entrypoint", "python", image, "-c", code, *modules).split()
+
+
+def assert_hardened(known: dict[str, Any]) -> None:
+    """Fail if a container is not healthy, or has permissions that compose.yaml should remove."""
     host = known["HostConfig"]
     published = [binding for each in host["PortBindings"].values() for binding in each]
     assert known["State"]["Health"]["Status"] == "healthy"
@@ -135,15 +155,15 @@ class Stack:
     services: Sequence[str] = field(default=())
 
     def compose(self, *words: str) -> str:
-        """Return what `docker compose` prints about this project."""
+        """Return the output of `docker compose` for this project."""
         return _compose(["--project-name", self.project, *words], self.environment)
 
     def url(self, port: str, path: str = "") -> str:
-        """Return the address of what is published on the port named `port`."""
+        """Return the address of the port that a variable sets."""
         return f"http://127.0.0.1:{self.environment[port]}{path}"
 
     def containers(self) -> dict[str, dict[str, Any]]:
-        """Return what Docker knows of each container, by service."""
+        """Return Docker's description of each container, by service."""
         ids = self.compose("ps", "--all", "--quiet").split()
         return {
             known["Config"]["Labels"]["com.docker.compose.service"]: known
@@ -151,29 +171,31 @@ class Stack:
         }
 
     def leftovers(self) -> list[str]:
-        """Return the containers, volumes and networks that the project still has."""
+        """Return the containers, volumes and networks of the project."""
         mine = ("--quiet", "--filter", f"label=com.docker.compose.project={self.project}")
         lists = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
         found = (docker(*words, *mine) for words in lists)
         return [name for lines in found for name in lines.split()]
 
     def down(self) -> None:
-        """Remove everything that the project made."""
+        """Remove everything that the project created."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "10")
 
 
 @contextmanager
 def composed(*services: str, **variables: str) -> Iterator[Stack]:
-    """Start services of compose.yaml on free ports, wait until all are healthy, and remove them."""
+    """Start services of compose.yaml on free ports until all are healthy, and remove them."""
     for service in OURS & {*services}:
         built(service)
     project = f"ml-monitoring-test-{secrets.token_hex(4)}"
     stack = Stack(project, {**_environment(), **variables}, services)
     try:
         try:
-            stack.compose("up", "--detach", "--wait", "--wait-timeout", "180", *services)
+            stack.compose(
+                "up", "--no-build", "--detach", "--wait", "--wait-timeout", "180", *services
+            )
         except pytest.fail.Exception:
-            print(stack.compose("logs", "--no-color", "--tail", "50"))  # noqa: T201 why it failed
+            print(stack.compose("logs", "--no-color", "--tail", "50"))  # noqa: T201 the reason
             raise
         yield stack
     finally:
@@ -181,7 +203,7 @@ def composed(*services: str, **variables: str) -> Iterator[Stack]:
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment in which neither the shell nor .env decides what Compose does."""
+    """Return an environment in which neither the shell nor .env influences Compose."""
     kept = {name: os.environ[name] for name in os.environ if name in _KEPT}
     ports = {name: str(free_port()) for name in PORTS}
     return {**kept, **ports, "IMAGE_TAG": TAG, "COMPOSE_DISABLE_ENV_FILE": "1"}

@@ -1,4 +1,4 @@
-"""The example's rows as its bundle carries them, and the name of its target."""
+"""The rows of the example, as in its bundle, and the name of its target."""
 
 import csv
 from pathlib import Path
@@ -7,22 +7,22 @@ from bundle.manifest import DRIFTED_FILE, HELD_OUT_FILE
 
 Row = dict[str, float]
 
-# As the manifest says; tests/unit/examples compares.
+# tests/unit/examples compares it with the manifest.
 TARGET = "quality"
 
 
 def held_out_rows(bundle: Path) -> list[Row]:
-    """Return the rows that nothing was trained on, their target included."""
+    """Return the held-out rows, including their target."""
     return _rows(bundle / HELD_OUT_FILE)
 
 
 def drifted_rows(bundle: Path) -> list[Row]:
-    """Return the rows of the population that shows drift, their target included."""
+    """Return the rows of the drifted population, including their target."""
     return _rows(bundle / DRIFTED_FILE)
 
 
 def without_target(row: Row) -> Row:
-    """Return a row's features: a request."""
+    """Return a row's features, which are a request."""
     return {name: value for name, value in row.items() if name != TARGET}
 
 

@@ -21,6 +21,8 @@ Json = dict[str, Any]
 TARGET = {"job", "instance"}
 MODEL = {"model", "version"}
 SIGNAL = MODEL | {"feature"}
+# What a recorded series is told apart by, besides.
+RECORDED = {"window", "reference", "statistic", "bound", "age", "bin"}
 CONTRACT: Mapping[str, set[str]] = {
     "http_requests_total": {"handler", "method", "status"},
     "http_request_duration_seconds": {"handler", "method", "status"},
@@ -182,7 +184,7 @@ def ranges(expr: str) -> list[str]:
 def known_labels(series: str) -> set[str] | None:
     """Return the labels that a series may have, or None if the series is unknown."""
     if series in recorded_series():
-        return TARGET | SIGNAL | {"bin"}
+        return TARGET | SIGNAL | RECORDED
     family = series if series in CONTRACT else _SERIES_SUFFIX.sub("", series)
     if family not in CONTRACT:
         return None

@@ -1,4 +1,4 @@
-"""A real locust in its own process, and a small strict service for it to ask."""
+"""A real locust in its own process, and a small strict service for its requests."""
 
 import json
 import math
@@ -20,6 +20,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.machine import free_port
+from tests.support.servers import serving
 from tests.support.wait import eventually
 from tools import ROOT
 from traffic.client import Plan
@@ -29,7 +30,7 @@ from traffic.rows import Populations, Row
 from traffic.scenarios import SCENARIOS
 from traffic.settings import Settings
 
-# A model made up for the tests: every kind of feature, bounded on no, one and both sides.
+# A model made up for tests, with features of every kind, without, with one and with two bounds.
 MANIFEST = Manifest(
     path=Path("bundle.json"),
     name="made-up",
@@ -48,12 +49,12 @@ Labels = frozenset[tuple[str, str]]
 
 
 def seeded(seed: int = 0) -> Random:
-    """Return a random source that gives the same in every run."""
+    """Return a random source that is the same in every run."""
     return Random(seed)  # noqa: S311 simulation
 
 
 def made_up_rows(count: int, first: int = 0) -> list[Row]:
-    """Return different rows of the made-up model; every other one misses a value."""
+    """Return distinct rows of the made-up model; every other one lacks a value."""
     return [
         Row(
             {
@@ -69,7 +70,7 @@ def made_up_rows(count: int, first: int = 0) -> list[Row]:
 
 
 def made_up_plan(**settings: Any) -> Plan:  # noqa: ANN401 of any setting's type
-    """Return a plan for the made-up model, with 20 usual rows and 20 drifted ones; time stands."""
+    """Return a plan for the made-up model, with 20 usual and 20 drifted rows and a fixed time."""
     given = Settings(bundle="bundle", **settings)
     return Plan(
         given,
@@ -80,11 +81,11 @@ def made_up_plan(**settings: Any) -> Plan:  # noqa: ANN401 of any setting's type
 
 
 def strict_status(body: bytes, manifest: Manifest = MANIFEST) -> int:
-    """Return the status that a POST /predict of this body deserves, by the contract."""
+    """Return the status that a POST /predict with this body must get by the contract."""
     if len(body) > MAX_BODY_BYTES:
         return 413
     try:
-        row = json.loads(body.decode(), parse_constant=_refuse_constant)
+        row = json.loads(body.decode(), parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return 422
     if not isinstance(row, dict):
@@ -92,7 +93,7 @@ def strict_status(body: bytes, manifest: Manifest = MANIFEST) -> int:
     return 200 if all(_is_allowed(row.get(each.name), each) for each in manifest.features) else 422
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -107,9 +108,9 @@ def _is_allowed(value: object, feature: Feature) -> bool:
 
 
 class StrictService(ThreadingHTTPServer):
-    """Answers `limit` requests as the model service should, then holds all further ones.
+    """Answers `limit` requests as the model service should, and holds all further ones.
 
-    What has been answered then stands still, and can be compared exactly.
+    The counts of the answers are then final and can be compared exactly.
     """
 
     daemon_threads = True
@@ -131,23 +132,23 @@ class StrictService(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the service is."""
+        """The URL of the service."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def admit(self) -> bool:
-        """Wait until the end, and return False, unless this request is within the limit."""
+        """Return True within the limit; otherwise wait until the end and return False."""
         with self._lock:
             self._begun += 1
             within = self._begun <= self.limit
         return within or not self.released.wait()
 
     def count(self, method: str, path: str, status: int) -> None:
-        """Keep an answer's facts."""
+        """Count an answer."""
         with self._lock:
             self.answered[method, path, status] += 1
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that hang up."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -185,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -193,20 +194,16 @@ def strict_service(
     manifest: Manifest, limit: float = math.inf, *, broken: bool = False
 ) -> Iterator[StrictService]:
     """Run a strict service of a model; `broken` makes it answer everything with 500."""
-    with StrictService(manifest, limit, broken=broken) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with serving(StrictService(manifest, limit, broken=broken)) as server:
         try:
             yield server
         finally:
             server.released.set()
-            server.shutdown()
-            thread.join()
 
 
 @dataclass
 class Locust:
-    """A locust process that was started by environment variables alone."""
+    """A locust process that was started with environment variables only."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -229,7 +226,7 @@ class Locust:
         return dict(totals)
 
     def wait_for_requests(self, count: int) -> dict[str, float]:
-        """Return the requests by name once the exporter knows exactly `count` of them."""
+        """Return the requests by name once the exporter has counted exactly `count`."""
 
         def reached() -> dict[str, float] | None:
             assert self.process.poll() is None, self.log.read_text()

@@ -1,8 +1,11 @@
-"""Finds the tools that tests need, and skips or fails tests whose tools are missing."""
+"""Tools that tests need, without which they are skipped or fail, and ports of this machine."""
 
 import os
 import shutil
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import NoReturn
 
@@ -15,6 +18,7 @@ _BINARIES = {
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "amtool": ("amtool",),
     "chromium": ("chromium",),
+    "curl": ("curl",),
     "git": ("git",),
     "kustomize": ("kustomize",),
     "prometheus": ("prometheus",),
@@ -33,6 +37,13 @@ def report_missing(reason: str) -> NoReturn:
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(f"REQUIRE_ALL=1, but {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+@contextmanager
+def port_in_use() -> Iterator[int]:
+    """Yield a port of 127.0.0.1 that a socket listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 def _which(names: tuple[str, ...]) -> str | None:

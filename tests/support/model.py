@@ -1,4 +1,4 @@
-"""The real model service: gunicorn, its workers and its metrics server, on free ports."""
+"""The real model service on free ports: gunicorn, its workers and its metrics server."""
 
 import json
 import socket
@@ -32,7 +32,7 @@ class Model:
     workers: int
 
     def scrape(self) -> Samples:
-        """Return every sample of one scrape by (name, labels)."""
+        """Return the samples of one scrape by (name, labels)."""
         return parse(httpx.get(self.metrics_url).raise_for_status().text)
 
     def connect(self) -> socket.socket:
@@ -43,16 +43,17 @@ class Model:
         return socket.create_connection((address.hostname, address.port), timeout=60)
 
     def pids(self) -> set[int]:
-        """Return the workers that have said that they are ready, and live."""
-        said = (json.loads(line) for line in self.program.output().splitlines() if line[:1] == "{")
+        """Return the live workers that have logged that they are ready."""
+        lines = self.program.output().splitlines()
+        entries = (json.loads(line) for line in lines if line[:1] == "{")
         return {
             line["process"]
-            for line in said
+            for line in entries
             if line["message"] == "ready" and alive(line["process"])
         }
 
     def wait_until_ready(self) -> set[int]:
-        """Return the workers' pids once all of them serve, and the metrics too."""
+        """Return the workers' pids once all of them and the metrics server are ready."""
 
         def ready() -> set[int] | None:
             httpx.get(self.metrics_url).raise_for_status()
@@ -63,15 +64,15 @@ class Model:
         return self.program.until(ready, f"{self.workers} workers are ready")
 
     def wait_for_replacement(self, pid: int) -> set[int]:
-        """Return the workers' pids once worker `pid` is gone and another serves in its place."""
+        """Return the workers' pids once worker `pid` has ended and been replaced."""
         self.program.until(lambda: not alive(pid), f"worker {pid} is gone")
         return self.wait_until_ready()
 
 
 def start_model(bundle: Path, directory: Path, **settings: str) -> Model:
-    """Start the service; its metrics and its log lie in `directory`.
+    """Start the service, with its metrics and its log in `directory`.
 
-    `settings` are environment variables, MODEL_WORKERS for instance.
+    `settings` are environment variables, such as MODEL_WORKERS.
     """
     given = {
         "MODEL_BUNDLE": str(bundle),
@@ -93,7 +94,7 @@ def start_model(bundle: Path, directory: Path, **settings: str) -> Model:
 
 @contextmanager
 def running_model(bundle: Path, directory: Path, **settings: str) -> Iterator[Model]:
-    """Start the service, wait until every worker serves, and stop it at the end of the block."""
+    """Run the service, with every worker ready, while the block runs."""
     model = start_model(bundle, directory, **settings)
     with running(model.program):
         model.wait_until_ready()
@@ -101,7 +102,7 @@ def running_model(bundle: Path, directory: Path, **settings: str) -> Iterator[Mo
 
 
 def parse(text: str) -> Samples:
-    """Return the samples of a text exposition; no series may come twice."""
+    """Return the samples of a text exposition, which must not contain a series twice."""
     samples: Samples = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -112,7 +113,7 @@ def parse(text: str) -> Samples:
 
 
 def select(samples: Samples, name: str, **labels: str) -> dict[frozenset[tuple[str, str]], float]:
-    """Return the samples `name` that have these labels, by all of their labels."""
+    """Return the samples `name` with these labels, by all their labels."""
     return {
         key[1]: value
         for key, value in samples.items()
@@ -121,12 +122,12 @@ def select(samples: Samples, name: str, **labels: str) -> dict[frozenset[tuple[s
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
-    """Return the sum of the samples `name` that have these labels; there must be one."""
+    """Return the sum of the samples `name` with these labels, of which there must be one."""
     found = select(samples, name, **labels)
     assert found, f"no series {name}{labels}"
     return sum(found.values())
 
 
 def by_label(samples: Samples, name: str, label: str, **labels: str) -> Mapping[str, float]:
-    """Return the samples `name` that have these labels by the value of one more label."""
+    """Return the samples `name` with these labels, by the value of another label."""
     return {dict(key)[label]: value for key, value in select(samples, name, **labels).items()}

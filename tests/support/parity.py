@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from serving.metrics.index import LINKED, MODEL_URL
 from tests.support.k8s import (
     Json,
     Objects,
@@ -22,6 +23,7 @@ from tests.support.k8s import (
     ports,
     workloads,
 )
+from tests.support.settings_files import bare_settings
 from tools import version
 
 CHART_VALUES = "k8s/overlays/minikube/kube-prometheus-stack.yaml"
@@ -293,17 +295,16 @@ def _memory_mounts(deployment: Json, container: Json) -> set[str]:
 
 
 def _settings(root: Path, name: str) -> dict[str, str]:
-    lines = (root / "services" / name / "settings.env").read_text().splitlines()
-    given = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {key: value for key, _, value in given}
+    return bare_settings(root / "services" / name / "settings.env")
 
 
 def _own_environment(root: Path, name: str, service: Json) -> set[str]:
-    """Return the variables of a compose service but for its settings, and where a bundle lies.
+    """Return the variables of a Compose service except its settings and what a cluster lacks.
 
-    A cluster has no bundle but the image's.
+    In a cluster the bundle is that of the image, and the pages have no addresses of this machine.
     """
-    variables = set(service["environment"]) - {"MODEL_BUNDLE", "LOCUST_BUNDLE"}
+    elsewhere = {"MODEL_BUNDLE", "LOCUST_BUNDLE", MODEL_URL, *LINKED}
+    variables = set(service["environment"]) - elsewhere
     return variables - _settings(root, name).keys()
 
 

@@ -18,8 +18,7 @@ from tools import ROOT
 RULES = ROOT / "prometheus" / "rules"
 
 # Where the recording rules say "a minute" and mean their own step.
-_MINUTE = re.compile(r"(?<=interval: )1m\b|(?<=offset )1m\b|(?<=\[)1m(?=\])")
-_TWO_MINUTES = re.compile(r"(?<=\[)2m(?=\])")
+_MINUTE = re.compile(r"(?<=interval: )1m\b|(?<=offset )1m\b|(?<=\[)1m(?=:15s\])")
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,8 @@ def hurried(rules: Path, directory: Path, seconds: int) -> Path:
     directory.mkdir()
     for path in rules.glob("*.yml"):
         text = _MINUTE.sub(f"{seconds}s", path.read_text("utf-8"))
-        text = _TWO_MINUTES.sub(f"{2 * seconds}s", text)
-        # One scrape back, so that both ends of the minute are in: here a scrape takes its second.
-        text = text.replace("offset 1m15s", f"offset {seconds + 1}s")
-        text = text.replace("offset 15s", "offset 1s")
+        # One scrape back, so that it has ended: here a scrape takes its second.
+        text = text.replace(":15s]", ":1s]").replace("offset 15s", "offset 1s")
         (directory / path.name).write_text(text, "utf-8")
     return directory
 

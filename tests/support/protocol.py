@@ -1,4 +1,4 @@
-"""A connection to uvicorn's protocol class, driven by hand without a server."""
+"""A connection to uvicorn's protocol class without a server."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ TURNS = 50
 
 
 class Wire(asyncio.Transport):
-    """The transport of a connection; keeps the bytes that are written to it."""
+    """The transport of a connection, which stores the bytes that are written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,32 +21,32 @@ class Wire(asyncio.Transport):
         self.closing = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send."""
+        """Store the data."""
         assert not self.closing
         self.written += data
 
     def is_closing(self) -> bool:
-        """Return whether it is closed."""
+        """Return whether the transport is closed."""
         return self.closing
 
     def close(self) -> None:
-        """Close."""
+        """Mark the transport as closed."""
         self.closing = True
 
     def pause_reading(self) -> None:
-        """Nothing is read."""
+        """Do nothing, because nothing is read."""
 
     def resume_reading(self) -> None:
-        """Nothing is read."""
+        """Do nothing, because nothing is read."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
-        """Nothing is known."""
+        """Return the default, because there is no socket."""
         del name
         return default
 
 
 class Client:
-    """A connection to the application, driven by hand."""
+    """A connection to the application, on which a test sends bytes."""
 
     def __init__(self, config: Config) -> None:
         self.state = ServerState()
@@ -61,12 +61,12 @@ class Client:
         return isinstance(self.protocol.cycle, Exchange)
 
     def send(self, *parts: bytes) -> None:
-        """Send bytes in packets."""
+        """Send bytes, one packet per part."""
         for part in parts:
             self.protocol.data_received(part)
 
     async def answers(self, count: int) -> list[httpx.Response]:
-        """Return `count` answers, once they are there; nothing may follow them."""
+        """Return `count` answers once they are complete; no further bytes may follow."""
         for _ in range(TURNS):
             if len(parse(self.wire.written)) == count:
                 break
@@ -77,7 +77,7 @@ class Client:
 
 
 def parse(written: bytes) -> list[httpx.Response]:
-    """Return the complete answers among the bytes written."""
+    """Return the complete answers in the written bytes."""
     found = []
     while written:
         head, _, rest = written.partition(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Runs stand-in servers in threads, and loads the scripts of ConfigMaps that talk to them."""
+"""Runs stand-in servers in threads, and loads scripts that are not on the path."""
 
 import importlib.util
 import threading

@@ -93,7 +93,7 @@ def main() -> None:
             print("\n".join(f"p {each}" for each in ids), flush=True)  # noqa: T201
             if batch % 3 == 2:
                 _label(spool, Path(shared), seed)
-            # Paces the traffic, so that it lasts longer than the faults.
+            # Slows the traffic down, so that it lasts longer than the faults.
             time.sleep(0.005)
     spool.close()
 

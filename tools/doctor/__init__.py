@@ -1,1 +1,1 @@
-"""Look a running stack over, here or in a cluster, and say what to do about what is wrong."""
+"""Check a running stack, here or in a cluster, and say what to do about each problem."""

@@ -1,10 +1,10 @@
-"""Look a running stack over: python -m tools.doctor [local | cluster --context NAME]."""
+"""Check a running stack: python -m tools.doctor [local | cluster --context NAME]."""
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from tools import ROOT
+from tools import ROOT, command
 from tools.doctor import cluster, local
 from tools.doctor.findings import Finding, Level
 from tools.stack.settings import StackError, load_settings
@@ -14,16 +14,20 @@ DASHBOARDS = ROOT / "grafana" / "provisioning" / "dashboards"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what is found, a line each; return 1 where something is wrong."""
+    """Print each finding; return 1 where there is a problem."""
     chosen = _arguments(arguments)
     try:
         levels = [_print(finding) for finding in _examine(chosen)]
     except StackError as error:
         print(f"doctor: {error}", file=sys.stderr)
         return 1
-    ills = levels.count(Level.ILL)
-    print(f"{ills} of {len(levels)} findings need something done" if ills else "all is well")
-    return 1 if ills else 0
+    problems = levels.count(Level.PROBLEM)
+    print(
+        f"{problems} of {len(levels)} findings are problems"
+        if problems
+        else "everything is healthy"
+    )
+    return 1 if problems else 0
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -46,4 +50,4 @@ def _print(finding: Finding) -> Level:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -1,4 +1,4 @@
-"""Examine a stack on Kubernetes, with kubectl and nothing else."""
+"""Check a stack on Kubernetes, with kubectl and nothing else."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tools.doctor import kubernetes, prometheus
-from tools.doctor.findings import Finding, UnreachableError, ill, unknown
+from tools.doctor.findings import Finding, UnreachableError, problem, unknown
 
 Json = dict[str, Any]
 
@@ -45,7 +45,7 @@ class Kubectl:
         return found
 
     def say(self, *words: str) -> str:
-        """Return what kubectl says. Raises UnreachableError with its last words."""
+        """Return what kubectl prints. Raises UnreachableError with the last line of its error."""
         chosen = ["--context", self.context] if self.context else []
         command = ["kubectl", *chosen, "--request-timeout", "15s", *words]
         try:
@@ -55,7 +55,7 @@ class Kubectl:
         except subprocess.TimeoutExpired as error:
             raise UnreachableError(f"kubectl {words[0]} took over a minute") from error
         if done.returncode:
-            raise UnreachableError((done.stderr.strip().splitlines() or ["no word"])[-1])
+            raise UnreachableError((done.stderr.strip().splitlines() or ["it printed nothing"])[-1])
         return done.stdout
 
 
@@ -79,7 +79,7 @@ class ProxiedPrometheus:
 
 @dataclass(frozen=True)
 class Stack:
-    """What of a stack the API server knows."""
+    """The objects of a stack, from the API server."""
 
     prometheuses: list[Json]
     custom: list[Json]
@@ -89,11 +89,11 @@ class Stack:
 
 
 def examine(kubectl: Kubectl, namespace: str, rules: Path) -> Iterator[Finding]:
-    """Look a cluster over, from what makes the stack to what it shows."""
+    """Check a cluster, from the pods to the dashboards."""
     try:
         stack = _ask(kubectl, namespace)
     except UnreachableError as error:
-        yield ill("cluster", str(error), _remedy(str(error)))
+        yield problem("cluster", str(error), _remedy(str(error)))
         return
     monitors = [each for each in stack.custom if each["kind"] == "ServiceMonitor"]
     yield from kubernetes.pods(stack.pods)
@@ -106,7 +106,7 @@ def examine(kubectl: Kubectl, namespace: str, rules: Path) -> Iterator[Finding]:
             yield from prometheus.examine(where, rules, REMEDIES, time.time())
         except UnreachableError as error:
             name = each["metadata"]["name"]
-            yield ill("prometheus", f"{name} does not answer: {error}", "look at its pod")
+            yield problem("prometheus", f"{name} does not answer: {error}", "look at its pod")
 
 
 def _ask(kubectl: Kubectl, namespace: str) -> Stack:
@@ -148,6 +148,6 @@ def _dashboards(kubectl: Kubectl, namespace: str) -> Iterator[Finding]:
         )
         configmaps = kubectl.items("configmaps", "--namespace", namespace)
     except UnreachableError as error:
-        yield unknown("dashboards", f"could not be looked at: {error}")
+        yield unknown("dashboards", f"could not be checked: {error}")
         return
     yield from kubernetes.dashboards(configmaps, files.split())

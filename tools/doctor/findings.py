@@ -1,4 +1,4 @@
-"""What the doctor finds, one line each."""
+"""The findings of the doctor, one line each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from enum import Enum
 
 
 class Level(Enum):
-    """How bad it is."""
+    """The severity of a finding."""
 
-    WELL = "ok"
+    OK = "ok"
     UNKNOWN = "--"
-    """Could not be looked at; no reason to fail."""
-    ILL = "FAIL"
+    """Could not be checked; no reason to fail."""
+    PROBLEM = "FAIL"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what is the matter, and what to do about it."""
+    """One thing that was checked: its state, and what to do about it."""
 
     level: Level
     subject: str
@@ -28,25 +28,25 @@ class Finding:
         return f"{line} → {self.remedy}" if self.remedy else line
 
 
-def well(subject: str, text: str) -> Finding:
-    """Return that all is well."""
-    return Finding(Level.WELL, subject, text)
+def ok(subject: str, text: str) -> Finding:
+    """Return that something was checked and is healthy."""
+    return Finding(Level.OK, subject, text)
 
 
 def unknown(subject: str, text: str, remedy: str = "") -> Finding:
-    """Return that something could not be looked at."""
+    """Return that something could not be checked."""
     return Finding(Level.UNKNOWN, subject, text, remedy)
 
 
-def ill(subject: str, text: str, remedy: str) -> Finding:
-    """Return what is wrong, with its remedy."""
-    return Finding(Level.ILL, subject, " ".join(text.split()), remedy)
+def problem(subject: str, text: str, remedy: str) -> Finding:
+    """Return a problem, with its remedy."""
+    return Finding(Level.PROBLEM, subject, " ".join(text.split()), remedy)
 
 
-def or_well(found: Iterable[Finding], subject: str, text: str) -> list[Finding]:
-    """Return what was found, or that all is well."""
-    return list(found) or [well(subject, text)]
+def or_ok(found: Iterable[Finding], subject: str, text: str) -> list[Finding]:
+    """Return the problems, or one line that says that there are none."""
+    return list(found) or [ok(subject, text)]
 
 
 class UnreachableError(Exception):
-    """Something does not answer; the message says what and why, in one line."""
+    """Something does not answer; the message names it and the reason, in one line."""

@@ -1,4 +1,4 @@
-"""What a cluster says of the stack: what is selected, what pods wait for, what Grafana has.
+"""Check a cluster's objects: what is selected, what pods wait for, what Grafana has.
 
 Pure functions of kubectl's answers; tools/doctor/cluster.py asks for them.
 """
@@ -6,7 +6,7 @@ Pure functions of kubectl's answers; tools/doctor/cluster.py asks for them.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tools.doctor.findings import Finding, ill, or_well
+from tools.doctor.findings import Finding, or_ok, problem
 
 Json = dict[str, Any]
 
@@ -46,17 +46,19 @@ def selection(
     """Judge whether some Prometheus takes each of our ServiceMonitors and PrometheusRules."""
     if not prometheuses:
         return [
-            ill("selection", "there is no Prometheus in this cluster", "`./task k8s:monitoring`")
+            problem(
+                "selection", "there is no Prometheus in this cluster", "`./task k8s:monitoring`"
+            )
         ]
     labels = _labels_by_name(namespaces)
     found = (finding for each in custom for finding in _unselected(each, prometheuses, labels))
     kinds = [each["kind"] for each in custom]
     missing = [
-        ill("selection", f"there is no {kind} of ours", "`./task k8s:apply`")
+        problem("selection", f"there is no {kind} of ours", "`./task k8s:apply`")
         for kind in _SELECTORS
         if kind not in kinds
     ]
-    return or_well([*missing, *found], "selection", f"{len(kinds)} monitors and rules are selected")
+    return or_ok([*missing, *found], "selection", f"{len(kinds)} monitors and rules are selected")
 
 
 def _labels_by_name(objects: Sequence[Json]) -> dict[str, Mapping[str, str]]:
@@ -70,7 +72,7 @@ def _unselected(
     if all(reasons):
         name, namespace = each["metadata"]["name"], each["metadata"]["namespace"]
         kind = each["kind"].lower()
-        yield ill(
+        yield problem(
             "selection",
             f"{each['kind']} {name} is ignored: {'; '.join(reasons)}",
             f"add what is missing in the overlay, or: kubectl label -n {namespace} {kind} {name} …",
@@ -138,17 +140,17 @@ def endpoints(monitors: Iterable[Json], services: Sequence[Json]) -> list[Findin
             what = f"no port {' and '.join(sorted(wanted - offered))}" if chosen else "no Service"
             name = monitor["metadata"]["name"]
             remedy = "compare its selector and port with the Service's labels and ports"
-            found.append(ill("endpoints", f"ServiceMonitor {name} finds {what}", remedy))
-    return or_well(found, "endpoints", f"{number} ServiceMonitors find their Service and port")
+            found.append(problem("endpoints", f"ServiceMonitor {name} finds {what}", remedy))
+    return or_ok(found, "endpoints", f"{number} ServiceMonitors find their Service and port")
 
 
 def pods(answer: Sequence[Json]) -> list[Finding]:
     """Judge whether every pod runs and is ready, and name what it waits for."""
     running = [pod for pod in answer if pod["status"]["phase"] != "Succeeded"]
     if not running:
-        return [ill("pods", "there are none", "`./task k8s:apply`")]
+        return [problem("pods", "there are none", "`./task k8s:apply`")]
     found = [finding for pod in running for finding in _pod(pod)]
-    return or_well(found, "pods", f"{len(running)} are ready")
+    return or_ok(found, "pods", f"{len(running)} are ready")
 
 
 def _pod(pod: Json) -> Iterator[Finding]:
@@ -165,7 +167,7 @@ def _pod(pod: Json) -> Iterator[Finding]:
         remedy = next(
             (value for key, value in _WAITING.items() if key in text), "kubectl describe pod"
         )
-        yield ill(
+        yield problem(
             "pods",
             f"{name}: {container} waits: {text}",
             remedy.format(namespace=namespace, pod=name, container=container),
@@ -174,7 +176,7 @@ def _pod(pod: Json) -> Iterator[Finding]:
     if not waiting and conditions.get("Ready", {}).get("status") != "True":
         blocked = conditions.get("PodScheduled", {})
         cause = blocked if blocked.get("status") == "False" else conditions.get("Ready", {})
-        yield ill(
+        yield problem(
             "pods",
             f"{name} is not ready: {cause.get('message', status['phase'])}",
             f"kubectl describe pod -n {namespace} {name}",
@@ -192,9 +194,9 @@ def dashboards(configmaps: Sequence[Json], files: Iterable[str]) -> list[Finding
     wanted = {key: each["metadata"]["name"] for each in labelled for key in each.get("data", {})}
     if not wanted:
         remedy = "`./task k8s:apply`"
-        return [ill("dashboards", f"no ConfigMap has the label {DASHBOARD_LABEL}=1", remedy)]
+        return [problem("dashboards", f"no ConfigMap has the label {DASHBOARD_LABEL}=1", remedy)]
     found = [
-        ill(
+        problem(
             "dashboards",
             f"{key} of ConfigMap {name} is not in Grafana's sidecar",
             "it must watch all namespaces (sidecar.dashboards.searchNamespace: ALL); see its log",
@@ -202,4 +204,4 @@ def dashboards(configmaps: Sequence[Json], files: Iterable[str]) -> list[Finding
         for key, name in sorted(wanted.items())
         if key not in there
     ]
-    return or_well(found, "dashboards", f"{len(wanted)} are in Grafana's sidecar")
+    return or_ok(found, "dashboards", f"{len(wanted)} are in Grafana's sidecar")

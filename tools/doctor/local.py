@@ -1,4 +1,4 @@
-"""Examine the stack on this machine, in containers or as plain processes, by its URLs."""
+"""Check the stack on this machine, in containers or as plain processes, by its URLs."""
 
 import base64
 import http.client
@@ -14,14 +14,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tools.doctor import prometheus
-from tools.doctor.findings import Finding, UnreachableError, ill, or_well, unknown, well
+from tools.doctor.findings import Finding, UnreachableError, ok, or_ok, problem, unknown
+from tools.stack import probe, traffic
 from tools.stack.settings import Settings
 
 REMEDIES = prometheus.Remedies(
     no_model="restore prometheus/targets/model.yml",
-    target_down={"*": "`./task logs` says why; `./task up` starts what does not run"},
+    target_down={"*": "`./task logs` shows why; `./task up` starts what does not run"},
     rules_missing="restart Prometheus: `./task down`, `./task up`",
     no_alertmanager="restore prometheus/targets/alertmanager.yml",
+    optional=("grafana",),
+    no_traffic="`./task logs -- locust` shows why; `./task up` starts it",
     clock="set this machine's clock by NTP",
 )
 # A proxy of the environment has no business between this machine and itself.
@@ -30,7 +33,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Answer:
-    """What a URL gave: the body, and the server's clock in seconds since 1970, where it tells."""
+    """An answer: the body, and the server's clock in seconds since 1970, where it sends one."""
 
     body: bytes
     clock: float | None
@@ -69,13 +72,14 @@ class UrlPrometheus:
 
 
 def examine(settings: Settings, rules: Path, boards: Path) -> Iterator[Finding]:
-    """Look this machine's stack over, from the model to what is shown of it."""
+    """Check this machine's stack, from the model to its dashboards."""
     yield from _model(settings)
+    yield from _version(settings)
     source = UrlPrometheus(settings.url("PROMETHEUS_PORT"))
     try:
         yield from prometheus.examine(source, rules, REMEDIES, time.time())
     except UnreachableError as error:
-        yield ill("prometheus", str(error), "`./task up`, or `./task logs -- prometheus`")
+        yield problem("prometheus", str(error), "`./task up`, or `./task logs -- prometheus`")
     yield from _grafana(settings, boards)
 
 
@@ -83,11 +87,19 @@ def _model(settings: Settings) -> Iterator[Finding]:
     try:
         answer = ask(settings.url("MODEL_PORT", "/readyz"))
     except UnreachableError as error:
-        yield ill("model", str(error), "`./task up`, or `./task logs -- model`")
+        yield problem("model", str(error), "`./task up`, or `./task logs -- model`")
         return
-    yield well("model", "is ready")
+    yield ok("model", "is ready")
     if answer.clock is not None:
         yield from prometheus.clocks({"the model": answer.clock}, time.time(), REMEDIES.clock)
+
+
+def _version(settings: Settings) -> Iterator[Finding]:
+    """Compare the version that runs with the bundle that was built, where there are both."""
+    built, running = traffic.built_version(settings), probe.running_version(settings)
+    if built and running:
+        found = [problem("version", f"{running} runs, {built} was built", traffic.switch())]
+        yield from or_ok(found if built != running else [], "version", f"{running} runs, as built")
 
 
 def _grafana(settings: Settings, boards: Path) -> Iterator[Finding]:
@@ -103,7 +115,7 @@ def _grafana(settings: Settings, boards: Path) -> Iterator[Finding]:
         yield unknown("dashboards", "Grafana's password is not known here", remedy)
         return
     uids = [json.loads(path.read_text())["uid"] for path in sorted(boards.glob("*.json"))]
-    yield from or_well(
+    yield from or_ok(
         _missing_dashboards(base, password, uids), "dashboards", f"{', '.join(uids)} are in Grafana"
     )
 
@@ -113,12 +125,12 @@ def _missing_dashboards(base: str, password: str, uids: list[str]) -> Iterator[F
         try:
             ask(f"{base}/api/dashboards/uid/{uid}", password)
         except UnreachableError as error:
-            remedy = "`./task logs -- grafana` says what it could not provision"
-            yield ill("dashboards", f"{uid} is not there: {error}", remedy)
+            remedy = "`./task logs -- grafana` shows what it could not provision"
+            yield problem("dashboards", f"{uid} is not there: {error}", remedy)
 
 
 def _password(settings: Settings) -> str | None:
-    """Return the administrator's password: as given, else as the native stack made it up."""
+    """Return the administrator's password: the given one, else the native stack's own."""
     given = settings.environment.get("GF_SECURITY_ADMIN_PASSWORD")
     file = settings.var / "grafana" / "admin-password"
     return given or (file.read_text().strip() if file.is_file() else None)

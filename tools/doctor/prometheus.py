@@ -1,4 +1,4 @@
-"""What Prometheus says of itself, of its targets, and of the model it watches.
+"""Check Prometheus, its targets, and the model that it monitors.
 
 Pure functions of its API's answers (the `data` of each), so that a recorded answer tests them.
 """
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from tools.doctor.findings import Finding, ill, or_well, unknown, well
+from tools.doctor.findings import Finding, ok, or_ok, problem, unknown
 
 Json = dict[str, Any]
 
@@ -21,6 +21,8 @@ JOBS = ("model", "locust", "publisher", "prometheus", "alertmanager", "grafana")
 _ROUNDS = 3
 """Missed scrapes or evaluations that are no accident."""
 CLOCK_SECONDS = 5.0
+REJECTED_SHARE = 0.05
+"""The limit of the alerts on rejected rows."""
 
 
 class Prometheus(Protocol):
@@ -28,6 +30,33 @@ class Prometheus(Protocol):
 
     def get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 JSON
         """Return the `data` of an answer of /api/v1. Raises UnreachableError."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Rows per second of the last 5 minutes, by (model, version)."""
+
+    predicted: Mapping[tuple[str, str], float]
+    rejected: Mapping[tuple[str, str], float]
+    worst: str = ""
+    """The most frequent reason of a rejection, with its field."""
+
+    @classmethod
+    def ask(cls, prometheus: Prometheus) -> "Traffic":
+        """Return the traffic that Prometheus has seen."""
+
+        def rates(counter: str) -> dict[tuple[str, str], float]:
+            query = f"sum by (model, version) (rate({counter}[5m]))"
+            found = prometheus.get("query", query=query)["result"]
+            return {_version(each): float(each["value"][1]) for each in found}
+
+        reasons = "topk(1, sum by (field, reason) (rate(model_input_rejected_total[5m])) > 0)"
+        worst = [each["metric"] for each in prometheus.get("query", query=reasons)["result"]]
+        return cls(
+            rates("model_predictions_total"),
+            rates("model_rows_rejected_total"),
+            next((f"{each['field']}: {each['reason']}" for each in worst), ""),
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +68,10 @@ class Remedies:
     rules_missing: str
     no_alertmanager: str
     clock: str
+    optional: Sequence[str] = ()
+    """Jobs that the stack works without."""
+    no_traffic: str = ""
+    """Empty where a model without traffic is no problem."""
     reference: str = "train again with `./task train` and start the model with that bundle"
 
 
@@ -55,22 +88,23 @@ def examine(prometheus: Prometheus, rules: Path, remedies: Remedies, now: float)
         *targets(active, clock, remedies),
         *rule_groups(prometheus.get("rules"), expected_rules(rules), clock, remedies),
         *references(running["result"], known["result"], remedies, new=_is_new(active)),
+        *traffic(Traffic.ask(prometheus), remedies),
         *alertmanagers(prometheus.get("alertmanagers"), remedies),
     ]
 
 
-def clocks(told: Mapping[str, float], now: float, remedy: str) -> list[Finding]:
+def clocks(given: Mapping[str, float], now: float, remedy: str) -> list[Finding]:
     """Compare clocks, in seconds since 1970, with this machine's."""
     wrong = (
-        ill(
+        problem(
             "clocks",
             f"{who} is {abs(time - now):.0f} s {'ahead' if time > now else 'behind'}",
             remedy,
         )
-        for who, time in told.items()
+        for who, time in given.items()
         if abs(time - now) > CLOCK_SECONDS
     )
-    return or_well(wrong, "clocks", f"{' and '.join(told)} in step with this machine")
+    return or_ok(wrong, "clocks", f"{' and '.join(given)} in step with this machine")
 
 
 def targets(answer: Json, now: float, remedies: Remedies) -> list[Finding]:
@@ -79,10 +113,12 @@ def targets(answer: Json, now: float, remedies: Remedies) -> list[Finding]:
     jobs = {each["labels"]["job"] for each in ours}
     found = [finding for each in ours for finding in _target(each, now, remedies)]
     if "model" not in jobs:
-        found.append(ill("targets", "Prometheus knows no target of job model", remedies.no_model))
+        found.append(
+            problem("targets", "Prometheus knows no target of job model", remedies.no_model)
+        )
     ages = [age for each in ours if (age := _scrape_age(each, now)) is not None]
     oldest = f", the oldest scrape is {max(ages):.0f} s old" if ages else ""
-    return or_well(found, "targets", f"{len(ours)} of {', '.join(sorted(jobs))} are up{oldest}")
+    return or_ok(found, "targets", f"{len(ours)} of {', '.join(sorted(jobs))} are up{oldest}")
 
 
 def _ours(answer: Json) -> list[Json]:
@@ -90,7 +126,7 @@ def _ours(answer: Json) -> list[Json]:
 
 
 def _is_new(answer: Json) -> bool:
-    """Tell whether Prometheus knows the model, but has never scraped it."""
+    """Return whether Prometheus knows the model, but has never scraped it."""
     health = {each["health"] for each in _ours(answer) if each["labels"]["job"] == "model"}
     return health == {"unknown"}
 
@@ -100,11 +136,12 @@ def _target(target: Json, now: float, remedies: Remedies) -> Iterator[Finding]:
     remedy = remedies.target_down.get(job, remedies.target_down["*"])
     age = _scrape_age(target, now)
     if target["health"] == "down":
-        yield ill("targets", f"{job} at {url} is down: {target['lastError']}", remedy)
+        down = unknown if job in remedies.optional else problem
+        yield down("targets", f"{job} at {url} is down: {target['lastError']}", remedy)
     elif age is None:
         yield unknown("targets", f"{job} at {url} is new: not scraped yet", "ask again in a minute")
     elif age > _ROUNDS * _seconds(target["scrapeInterval"]):
-        yield ill("targets", f"{job} at {url} was last scraped {age:.0f} s ago", remedy)
+        yield problem("targets", f"{job} at {url} was last scraped {age:.0f} s ago", remedy)
 
 
 def _scrape_age(target: Json, now: float) -> float | None:
@@ -128,16 +165,14 @@ def rule_groups(
     """Judge whether our rules are loaded as they are written, and evaluate."""
     loaded = {group["name"]: group for group in answer["groups"] if group["name"] in expected}
     found = [
-        ill("rules", f"group {name} {trouble}", remedies.rules_missing)
+        problem("rules", f"group {name} {trouble}", remedies.rules_missing)
         for name, rules in expected.items()
         if (trouble := _difference(loaded.get(name), rules))
     ]
     for group in loaded.values():
         found += _evaluation(group, now)
     number = sum(map(len, expected.values()))
-    return or_well(
-        found, "rules", f"all {number} in {len(expected)} groups are loaded and evaluate"
-    )
+    return or_ok(found, "rules", f"all {number} in {len(expected)} groups are loaded and evaluate")
 
 
 def _difference(group: Json | None, rules: Sequence[str]) -> str:
@@ -151,10 +186,10 @@ def _evaluation(group: Json, now: float) -> Iterator[Finding]:
     for rule in group["rules"]:
         if rule["health"] == "err":
             remedy = f"try its expression in Prometheus; the rule is in group {group['name']}"
-            yield ill("rules", f"{rule['name']} fails: {rule['lastError']}", remedy)
+            yield problem("rules", f"{rule['name']} fails: {rule['lastError']}", remedy)
     at = _timestamp(group["lastEvaluation"])
     if at is not None and now - at > _ROUNDS * float(group["interval"]):
-        yield ill(
+        yield problem(
             "rules",
             f"group {group['name']} was last evaluated {now - at:.0f} s ago",
             "Prometheus is overloaded: see prometheus_rule_group_last_duration_seconds",
@@ -170,13 +205,38 @@ def references(
     if not versions and new:
         return [unknown("reference", "the model is new: not scraped yet", "ask again in a minute")]
     if not versions:
-        return [ill("reference", "no model says that it runs (model_info)", "see `targets`")]
+        return [problem("reference", "no model exports model_info", "see `targets`")]
     found = (
-        ill("reference", f"{model} {version} runs without one: drift is blind", remedies.reference)
+        problem(
+            "reference", f"{model} {version} runs without one: drift is blind", remedies.reference
+        )
         for model, version in sorted(missing)
     )
     names = ", ".join(f"{model} {version}" for model, version in sorted(versions))
-    return or_well(found, "reference", f"there for {names}")
+    return or_ok(found, "reference", f"there for {names}")
+
+
+def traffic(seen: Traffic, remedies: Remedies) -> list[Finding]:
+    """Judge whether each version that runs gets rows, and accepts them."""
+    found = [finding for key in sorted(seen.predicted) for finding in _rows(key, seen, remedies)]
+    return found or [unknown("traffic", "not measured yet", "ask again in a minute")]
+
+
+def _rows(key: tuple[str, str], seen: Traffic, remedies: Remedies) -> Iterator[Finding]:
+    name = " ".join(key)
+    predicted, rejected = seen.predicted[key], seen.rejected.get(key, 0.0)
+    if not predicted and not rejected:
+        text = f"{name} got no rows in the last 5 minutes"
+        silent = problem if remedies.no_traffic else unknown
+        yield silent("traffic", text, remedies.no_traffic)
+        return
+    share = rejected / (predicted + rejected)
+    text = f"{share:.1%} of the rows of {name} in the last 5 minutes were rejected"
+    if share > REJECTED_SHARE:
+        mostly = f", mostly {seen.worst}" if seen.worst else ""
+        yield problem("traffic", f"{text}{mostly}", "fix the client, or serve the bundle it is for")
+    else:
+        yield ok("traffic", text)
 
 
 def _version(series: Json) -> tuple[str, str]:
@@ -187,8 +247,8 @@ def alertmanagers(answer: Json, remedies: Remedies) -> list[Finding]:
     """Judge whether alerts have anywhere to go."""
     active = [each["url"] for each in answer["activeAlertmanagers"]]
     if not active:
-        return [ill("alerts", "Prometheus knows no Alertmanager", remedies.no_alertmanager)]
-    return [well("alerts", f"go to {', '.join(active)}")]
+        return [problem("alerts", "Prometheus knows no Alertmanager", remedies.no_alertmanager)]
+    return [ok("alerts", f"go to {', '.join(active)}")]
 
 
 def _timestamp(text: str) -> float | None:

@@ -160,11 +160,11 @@ def _per_minute(
 
 
 def _repeats(stream: Stream) -> dict[str, Floats]:
-    """Return how many earlier occurrences one worker counts in each minute, by window."""
-    memory = Repeats()
+    """Return how many earlier occurrences the service counts in each minute, by window."""
     found: dict[str, Floats] = {span: np.zeros(stream.minutes) for span in SPANS}
     starts = np.searchsorted(stream.rows.minute, np.arange(1, stream.minutes))
-    with patch("time.monotonic") as clock:
+    with tempfile.TemporaryDirectory() as directory, patch("time.monotonic") as clock:
+        memory = Repeats(Path(directory))
         for minute, rows in enumerate(np.split(stream.rows.values, starts)):
             clock.return_value = 60.0 * minute
             for span, earlier in memory.count(rows).items():

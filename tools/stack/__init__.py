@@ -1,1 +1,1 @@
-"""The stack on one machine: start it, stop it and tell how it is, as containers or as processes."""
+"""The stack on one machine: start, stop and inspect it, as containers or as processes."""

@@ -1,12 +1,14 @@
-"""Start, stop and look at the stack: python -m tools.stack up|down|status|logs|clean."""
+"""Start, stop and inspect the stack: python -m tools.stack COMMAND."""
 
 import argparse
 import sys
 from types import ModuleType
 
-from tools.stack import compose, native
+from tools import command
+from tools.stack import compose, native, programs, traffic
 from tools.stack.settings import Settings, StackError, load_settings
 
+_COMMANDS = ("up", "down", "status", "logs", "clean", "fetch", "version")
 _STACKS: dict[str, ModuleType] = {"compose": compose, "native": native}
 
 
@@ -14,35 +16,40 @@ def main() -> int:
     """Carry out one command; a StackError is one line on stderr and exit status 1."""
     arguments = _arguments()
     try:
-        well = _run(arguments.command, load_settings(), arguments.services)
+        succeeded = _run(arguments.command, load_settings(), arguments.services)
     except StackError as error:
         print(f"{arguments.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{arguments.command}: interrupted", file=sys.stderr)
         return 130
-    return 0 if well else 1
+    return 0 if succeeded else 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools.stack", description=__doc__)
-    parser.add_argument("command", choices=("up", "down", "status", "logs", "clean"))
+    parser.add_argument("command", choices=_COMMANDS)
     parser.add_argument("services", nargs="*", help="whose logs; all without it")
     return parser.parse_args()
 
 
-def _run(command: str, settings: Settings, services: list[str]) -> bool:
-    if command == "clean":
+def _run(name: str, settings: Settings, services: list[str]) -> bool:
+    if name == "clean":
         for stack in _that_may_have_data(settings):
             stack.clean(settings)
         return True
-    stack = _to_start(settings) if command == "up" else _that_runs(settings)
-    if command == "logs":
+    if name == "fetch":
+        return not programs.fetch([*programs.MINIMUM], settings.environment)
+    if name == "version":
+        print(traffic.report(settings))
+        return True
+    stack = _to_start(settings) if name == "up" else _that_runs(settings)
+    if name == "logs":
         stack.logs(settings, services)
-    elif command == "status":
+    elif name == "status":
         return bool(stack.status(settings))
     else:
-        getattr(stack, command)(settings)
+        getattr(stack, name)(settings)
     return True
 
 
@@ -86,4 +93,4 @@ def _chosen(settings: Settings) -> ModuleType | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(main)

@@ -4,20 +4,25 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from tools import ROOT
+from tools.stack import probe, project, traffic
 from tools.stack.ports import check_ports
 from tools.stack.services import SERVICES, addresses, service, table
 from tools.stack.settings import Settings, StackError
 
-_COMPOSE = ("docker", "compose")
+_SCRAPE_SECONDS = 30.0
+"""Two scrape intervals."""
+_DOCKER = ("docker",)
+_COMPOSE = (*_DOCKER, "compose")
 _PASSWORD = "/var/lib/grafana/admin-password"  # noqa: S105
 
 
 def missing() -> str | None:
-    """Return, in words, what containers lack on this machine."""
+    """Return what this machine lacks to run containers; None where it can."""
     if not shutil.which("docker"):
         return "docker is not installed"
     if not _answers(["docker", "info"]):
@@ -28,7 +33,7 @@ def missing() -> str | None:
 
 
 def running(settings: Settings) -> bool:
-    """Tell whether any container of the stack exists."""
+    """Return whether any container of the stack exists."""
     return bool(_output(settings, "ps", "--all", "--quiet"))
 
 
@@ -40,9 +45,56 @@ def up(settings: Settings) -> None:
     elif gone := sorted({*_containers(settings)} - {*planned}):
         # Such as the publisher, once there is no Fiddler: `up` would leave it running.
         _compose(settings, "--profile", "*", "rm", "--stop", "--force", *gone)
-    _compose(settings, "up", "--detach", "--build", "--wait")
+    started = _with_images(settings, planned)
+    project.remember(settings)
+    _compose(settings, "up", "--detach", "--build", "--wait", *started)
     print("the stack is up, in containers")
-    print(table(addresses(settings, [name for name in _ours() if name in _containers(settings)])))
+    containers = _containers(settings)
+    _wait_until_scraped(settings, [name for name in _ours() if name in containers])
+    print(table(addresses(settings, [name for name in _ours() if name in containers])))
+    _print_page(settings)
+
+
+def _wait_until_scraped(settings: Settings, names: Sequence[str]) -> None:
+    """Wait until no job is down in Prometheus, whose first scrape may have come too early.
+
+    A healthy service is found by the next scrape; if not, `status` and `doctor` report it.
+    """
+    deadline = time.monotonic() + _SCRAPE_SECONDS
+    while time.monotonic() < deadline:
+        health = probe.targets(settings)
+        if all(health.get(name, "down") != "down" for name in names):
+            return
+        time.sleep(0.2)
+
+
+def _with_images(settings: Settings, planned: Sequence[str]) -> list[str]:
+    """Return the services to start, having pulled what is missing; Grafana can be left out."""
+    services = json.loads(_output(settings, "config", "--format", "json") or "{}").get(
+        "services", {}
+    )
+    started = list(planned)
+    for name in planned:
+        image = services.get(name, {}).get("image", "")
+        if "build" in services.get(name, {}) or _answers([*_DOCKER, "image", "inspect", image]):
+            continue
+        print(f"pulling {image}", flush=True)
+        if _pulled(settings, name):
+            continue
+        if name != "grafana":
+            raise StackError(
+                f"the image {image} cannot be pulled (docker's reason is above); `docker load` it,"
+                " or `STACK=native ./task up` starts the stack as plain processes"
+            )
+        print(f"the image {image} cannot be pulled: starting without Grafana", flush=True)
+        started.remove(name)
+    return started
+
+
+def _pulled(settings: Settings, name: str) -> bool:
+    command = [*_COMPOSE, "pull", "--quiet", name]
+    environment = _environment(settings)
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
 
 
 def down(settings: Settings) -> None:
@@ -52,7 +104,7 @@ def down(settings: Settings) -> None:
 
 
 def status(settings: Settings) -> bool:
-    """Print each container's state and URL; return whether all is well."""
+    """Print each container's state and URL; return whether all of them work."""
     containers = _containers(settings)
     if not containers:
         print("nothing is running; `./task up` starts the stack")
@@ -66,11 +118,19 @@ def status(settings: Settings) -> bool:
     print(table(rows))
     if password := _output(settings, "exec", "-T", "grafana", "cat", _PASSWORD):
         print(f"Grafana: user admin, password {password}")
+    _print_page(settings)
+    for line in traffic.lines(settings):
+        print(line)
     return all(state in ("healthy", "running", "done") for state in states.values())
 
 
 def logs(settings: Settings, names: Sequence[str]) -> None:
     """Follow the logs of some services, or of all."""
+    there = sorted(_containers(settings))
+    if not there:
+        raise StackError("nothing is running; ./task up starts the stack")
+    if missing := [name for name in names if name not in there]:
+        raise StackError(f"no log of {', '.join(missing)}; there are: {', '.join(there)}")
     os.chdir(ROOT)
     os.execvpe(  # noqa: S606
         _COMPOSE[0],
@@ -89,7 +149,7 @@ def _ours() -> list[str]:
 
 
 def _containers(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return what Compose says of each container, by service."""
+    """Return each container as `docker compose ps` shows it, by service."""
     text = _output(settings, "ps", "--all", "--format", "json")
     # Compose before 2.21 wrote one list, since then it writes one object a line.
     found = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
@@ -107,7 +167,7 @@ def _compose(settings: Settings, *words: str) -> None:
     command = [*_COMPOSE, *words]
     done = subprocess.run(command, cwd=ROOT, env=_environment(settings), check=False)
     if done.returncode:
-        raise StackError(f"`{' '.join(command)}` failed; its own words are above")
+        raise StackError(f"`{' '.join(command)}` failed; its own message is above")
 
 
 def _output(settings: Settings, *words: str) -> str:
@@ -123,13 +183,23 @@ def _output(settings: Settings, *words: str) -> str:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return what Compose is started with.
 
-    The publisher takes part where there is a Fiddler; a bundle that was built on this machine goes
-    before the images' own.
+    With FIDDLER_URL the publisher's profile is on. A bundle that was built on this machine takes
+    the place of the images' own.
     """
     profiles = {"COMPOSE_PROFILES": "fiddler"} if settings.with_fiddler else {}
     built = settings.var / "bundle"
     bundle = {"MODEL_BUNDLE": str(built)} if (built / "bundle.json").is_file() else {}
-    return {**profiles, **bundle, **settings.environment}
+    return {
+        **profiles,
+        **bundle,
+        **settings.environment,
+        "COMPOSE_PROJECT_NAME": project.name(settings),
+    }
+
+
+def _print_page(settings: Settings) -> None:
+    if url := probe.page(settings):
+        print(f"all pages at a glance: {url}")
 
 
 def _answers(command: Sequence[str]) -> bool:

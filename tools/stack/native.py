@@ -5,22 +5,24 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools import ROOT
-from tools.stack import ports, probe, setup
+from tools.stack import ports, probe, programs, setup, traffic
 from tools.stack.services import SERVICES, addresses, service, table
 from tools.stack.settings import Settings, StackError
 from tools.stack.supervisor import Process, Supervisor, started_by
 
 CONFIGURATION = ROOT / "native" / "supervisord.conf"
 
-# Each stage waits for the one before: locust must not count a model that is still loading as
-# errors, and Prometheus' first scrape must not find one, since the next is an interval away.
-_STAGES = (("model", "alertmanager", "grafana"), ("locust", "publisher", "prometheus"))
+# Locust waits for the model, or it would count errors while that loads. Prometheus starts at once,
+# since it reads its targets only after 5 s, but gets those of a stage when they are ready: after a
+# scrape that finds nobody the next is an interval away.
+_STAGES = (("model", "prometheus", "alertmanager", "grafana"), ("locust", "publisher"))
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+_PROGRESS_SECONDS = 4.0
 _LOG_LINES = 10
 
 
@@ -34,7 +36,7 @@ class _Stack:
 
 
 def running(settings: Settings) -> bool:
-    """Tell whether this checkout's supervisord answers."""
+    """Return whether this checkout's supervisord answers."""
     return Supervisor(settings.socket).answers()
 
 
@@ -50,7 +52,8 @@ def up(settings: Settings) -> None:
         raise
     print("the native stack was running already" if found else "the native stack is up")
     print(table(addresses(stack.settings, stack.names)))
-    _say_without_grafana(stack.names)
+    _print_page(stack)
+    _print_without_grafana(stack.names)
 
 
 def down(settings: Settings) -> None:
@@ -63,34 +66,33 @@ def down(settings: Settings) -> None:
 
 
 def status(settings: Settings) -> bool:
-    """Print each service's state and URL; return whether all is well."""
+    """Print each service's state and URL; return whether all of them work."""
     stack = _running_stack(settings)
     if stack is None:
         print("nothing is running; `./task up` starts the stack")
         return False
     states = _states(stack)
     print(f"native stack, data in {settings.var}")
-    print(
-        table(
-            [
-                (name, state, stack.settings.url(service(name).port))
-                for name, state in states.items()
-            ]
-        )
-    )
+    urls = {name: stack.settings.url(service(name).port) for name in states}
+    print(table([(name, state, urls[name]) for name, state in states.items()]))
     if "grafana" in stack.names:
         print(f"Grafana: user admin, password {_grafana_password(settings)}")
-    _say_without_grafana(stack.names)
+    _print_page(stack)
+    _print_without_grafana(stack.names)
+    for line in traffic.lines(stack.settings):
+        print(line)
     return set(states.values()) == {"ready"}
 
 
 def logs(settings: Settings, names: Sequence[str]) -> None:
     """Follow the logs of some services, or of all."""
     directory = settings.var / "log"
-    wanted = [directory / f"{name}.log" for name in names] or sorted(directory.glob("*.log"))
-    missing = [path.stem for path in wanted if not path.is_file()]
-    if missing or not wanted:
-        raise StackError(f"no log of {', '.join(missing) or 'any service'} in {directory}")
+    there = sorted(path.stem for path in directory.glob("*.log"))
+    if not there:
+        raise StackError(f"no service has written a log in {directory} yet: ./task up starts them")
+    if missing := [name for name in names if name not in there]:
+        raise StackError(f"no log of {', '.join(missing)}; there are: {', '.join(there)}")
+    wanted = [directory / f"{name}.log" for name in names or there]
     os.execvp("tail", ["tail", "-n", "20", "-F", *map(str, wanted)])  # noqa: S606
 
 
@@ -118,20 +120,30 @@ def _launch(settings: Settings) -> _Stack:
         raise StackError(
             f"{len(left)} processes of a killed stack still run: ./task down ends them"
         )
-    names = [one.name for one in SERVICES if setup.wanted(one.name, settings)]
-    ports.check_ports(settings, names)
-    environment = setup.environment_for(settings, setup.binaries(settings))
+    # Grafana may still have to be downloaded: its port is checked in any case.
+    ports.check_ports(settings, [one.name for one in SERVICES if _may_run(one.name, settings)])
+    setup.check_writable(settings)
+    binaries = programs.bring(settings.environment)
+    names = [one.name for one in SERVICES if setup.wanted(one.name, settings, binaries)]
+    environment = setup.environment_for(settings, binaries)
     setup.prepare(settings)
     setup.write_files(settings, names)
+    _print_debian(binaries)
+    print(f"starting {', '.join(names)}", flush=True)
     supervisor = Supervisor(settings.socket)
     setup.metrics_directory(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor.launch(CONFIGURATION, environment)
     return _Stack(settings, names, supervisor)
 
 
+def _may_run(name: str, settings: Settings) -> bool:
+    return name != "publisher" or settings.with_fiddler
+
+
 def _start(stack: _Stack) -> None:
     """Start the services stage by stage."""
     pids: dict[str, int] = {}
+    ready: list[str] = []
     for stage in _STAGES:
         names = [name for name in stage if name in stack.names]
         processes = stack.supervisor.processes()
@@ -139,6 +151,8 @@ def _start(stack: _Stack) -> None:
             if not processes[name].up:
                 stack.supervisor.start(name)
         _wait_until_ready(stack, names, pids)
+        ready += names
+        setup.write_targets(stack.settings, ready)
     _wait_until_found(stack, pids)
 
 
@@ -165,10 +179,14 @@ def _wait_until_found(stack: _Stack, pids: dict[str, int]) -> None:
 
 def _wait(stack: _Stack, waiting: Callable[[], list[str]], pids: dict[str, int]) -> list[str]:
     """Wait until nothing is waited for, as long as every service lives; return what is left."""
-    deadline = time.monotonic() + _START_SECONDS
+    start = printed = time.monotonic()
     while left := waiting():
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > start + _START_SECONDS:
             return left
+        if now > printed + _PROGRESS_SECONDS:
+            print(f"  waiting for {', '.join(left)}", flush=True)
+            printed = now
         _check_alive(stack, pids)
         time.sleep(0.1)
     return []
@@ -233,6 +251,20 @@ def _grafana_password(settings: Settings) -> str:
     return setup.password_file(settings).read_text().strip()
 
 
-def _say_without_grafana(names: Sequence[str]) -> None:
+def _print_page(stack: _Stack) -> None:
+    if url := probe.page(stack.settings):
+        print(f"all pages at a glance: {url}")
+
+
+def _print_without_grafana(names: Sequence[str]) -> None:
     if "grafana" not in names:
-        print("Grafana is not on this machine: without it the dashboards are not shown")
+        print("without Grafana, and so without dashboards: `./task fetch` tries to download it")
+
+
+def _print_debian(binaries: Mapping[str, programs.Binary]) -> None:
+    names = [name for name, binary in binaries.items() if binary.debian]
+    if names:
+        print(
+            f"Debian's {' and '.join(names)} lack most web pages:"
+            " `./task fetch` downloads the official ones, which the next start takes"
+        )

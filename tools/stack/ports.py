@@ -1,4 +1,4 @@
-"""Tell whether the ports of the stack are free, before anything is started on them."""
+"""Check that the ports of the stack are free, before anything is started on them."""
 
 import socket
 from collections.abc import Iterable
@@ -8,19 +8,21 @@ from tools.stack.settings import Settings, StackError
 
 
 def check_ports(settings: Settings, names: Iterable[str]) -> None:
-    """Raise when a port that these services need is taken."""
-    for name in names:
-        for variable in service(name).ports:
-            port = settings.ports[variable]
-            if in_use(port):
-                raise StackError(
-                    f"port {port}, for {name}, is in use:"
-                    f" stop what uses it, or set {variable} in .env"
-                )
+    """Raise StackError with every port that these services need and something else holds."""
+    taken = [
+        f"{settings.ports[variable]} ({name}, {variable})"
+        for name in names
+        for variable in service(name).ports
+        if in_use(settings.ports[variable])
+    ]
+    if taken:
+        raise StackError(
+            f"ports in use: {', '.join(taken)}; stop what uses them, or set others in .env"
+        )
 
 
 def in_use(port: int) -> bool:
-    """Tell whether something holds a port of 127.0.0.1."""
+    """Return whether something holds a port of 127.0.0.1."""
     with socket.socket() as client:
         if client.connect_ex(("127.0.0.1", port)) == 0:
             return True

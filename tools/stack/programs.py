@@ -1,12 +1,23 @@
-"""Find the programs that do not come from PyPI, and install those the stack cannot do without."""
+"""Find the programs that do not come from PyPI, and bring those that the stack needs."""
 
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tools.stack import download, packages, releases
 from tools.stack.settings import StackError
+
+Version = tuple[int, ...]
+
+# Prometheus: the rules use keep_firing_for, which came with 2.42. Alertmanager and Grafana: the
+# oldest that the configuration and the dashboards were tried with.
+MINIMUM: Mapping[str, Version] = {"prometheus": (2, 42), "alertmanager": (0, 25), "grafana": (12,)}
+NEEDED = ("prometheus", "alertmanager")
 
 # Debian calls the Alertmanager prometheus-alertmanager.
 _NAMES = {
@@ -14,8 +25,19 @@ _NAMES = {
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),
     "grafana": ("grafana",),
 }
-_DEBIAN = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
 _PLACES = "/usr/local/bin:/opt/homebrew/bin:/usr/sbin:/usr/share/grafana/bin"
+_RETRY_SECONDS = 86400.0
+"""How long `up` does not try again to download a program that it can do without."""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A program on this machine."""
+
+    path: str
+    version: Version = ()
+    debian: bool = False
+    """Whether Debian built it: such a Prometheus or Alertmanager lacks its web pages."""
 
 
 def variable(program: str) -> str:
@@ -23,69 +45,116 @@ def variable(program: str) -> str:
     return f"{program.upper()}_BINARY"
 
 
-def find(program: str, environment: Mapping[str, str]) -> str | None:
-    """Return the path of a program: the one its variable names, else one from PATH."""
+def find(program: str, environment: Mapping[str, str]) -> Binary | None:
+    """Return the binary that a variable names, else a recent one: official ones come first."""
     if given := environment.get(variable(program)):
-        return shutil.which(given)
+        path = shutil.which(given)
+        return Binary(path) if path else None
+    recent = [each for each in installed(program, environment) if each.version >= MINIMUM[program]]
+    official = [each for each in recent if not each.debian]
+    cached = releases.cached(program, environment)
+    return next(iter([*official, *([Binary(cached)] if cached else []), *recent]), None)
+
+
+def installed(program: str, environment: Mapping[str, str]) -> Iterator[Binary]:
+    """Yield a program under each of its names on PATH, of whatever version."""
     path = os.pathsep.join(filter(None, (environment.get("PATH"), _PLACES)))
-    return next(filter(None, (shutil.which(name, path=path) for name in _NAMES[program])), None)
+    for name in _NAMES[program]:
+        if binary := shutil.which(name, path=path):
+            yield examine(binary)
 
 
-def grafana_home(environment: Mapping[str, str]) -> str:
+def examine(path: str) -> Binary:
+    """Ask a program for its version; one that does not say has the version ()."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return Binary(path)
+    text = (done.stdout + done.stderr).decode(errors="replace")
+    found = re.search(r"version v?(\d+)\.(\d+)", text)
+    version = tuple(map(int, found.groups())) if found else ()
+    return Binary(path, version, "debian" in text.lower())
+
+
+def grafana_home(binary: str) -> str:
     """Return the directory of Grafana's own files, as its archive, brew or Debian lays them out."""
-    binary = Path(find("grafana", environment) or "/usr/sbin/grafana").resolve()
-    homes = (binary.parents[1], binary.parents[1] / "share" / "grafana")
+    path = Path(binary).resolve()
+    homes = (path.parents[1], path.parents[1] / "share" / "grafana")
     return str(next((home for home in homes if (home / "conf").is_dir()), homes[-1]))
 
 
-def install(programs: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Install programs with apt or brew, or say in one line what to install by hand."""
-    if shutil.which("apt-get") and (root := _as_root()) is not None:
-        _apt(root, [_DEBIAN[program] for program in programs])
-    elif shutil.which("brew"):
-        _run(["brew", "install", *programs])
-    missing = [program for program in programs if not find(program, environment)]
-    if missing:
+def bring(environment: Mapping[str, str]) -> dict[str, Binary]:
+    """Return every program to run, having downloaded or installed what is missing.
+
+    Raises StackError where Prometheus or the Alertmanager cannot be had; Grafana may be missing.
+    """
+    _check_named(environment)
+    found = _found(environment)
+    missing = [program for program in MINIMUM if program not in found]
+    if not missing:
+        return found
+    failed: dict[str, str] = {}
+    if set(missing) & set(NEEDED) or not _failed_lately(environment):
+        failed = fetch(missing, environment)
+        found = _found(environment)
+    needed = [program for program in NEEDED if program not in found]
+    if needed:
+        declined = packages.install(needed)
+        found = _found(environment)
+        _check_needed(found, failed, declined, environment)
+    return found
+
+
+def fetch(programs: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Download programs and print what failed; return the reasons."""
+    failed = download.fetch(programs, environment)
+    for reason in sorted(set(failed.values())):
+        names = " and ".join(program for program in failed if failed[program] == reason)
+        print(f"could not download {names}: {reason}", flush=True)
+    stamp = _stamp(environment)
+    if failed and stamp.parent.is_dir():
+        stamp.touch()
+    return failed
+
+
+def _found(environment: Mapping[str, str]) -> dict[str, Binary]:
+    return {name: each for name in MINIMUM if (each := find(name, environment))}
+
+
+def _check_named(environment: Mapping[str, str]) -> None:
+    for name in map(variable, MINIMUM):
+        given = environment.get(name)
+        if given and not shutil.which(given):
+            raise StackError(f"{name}={given}: there is no such program")
+
+
+def _stamp(environment: Mapping[str, str]) -> Path:
+    return releases.cache(environment) / "failed"
+
+
+def _failed_lately(environment: Mapping[str, str]) -> bool:
+    try:
+        return time.time() - _stamp(environment).stat().st_mtime < _RETRY_SECONDS
+    except OSError:
+        return False
+
+
+def _check_needed(
+    found: Mapping[str, Binary],
+    failed: Mapping[str, str],
+    declined: str | None,
+    environment: Mapping[str, str],
+) -> None:
+    """Raise StackError where a needed program is still missing, with every reason."""
+    for program in (program for program in NEEDED if program not in found):
+        least = ".".join(map(str, MINIMUM[program]))
+        old = [f"{each.path} is {_shown(each)}" for each in installed(program, environment)]
+        reasons = [*old, *filter(None, (failed.get(program), declined))]
         raise StackError(
-            f"{' and '.join(missing)} not found, and neither apt (as root or with sudo) nor brew"
-            f" can install it here: install {' and '.join(missing)}"
-            f" (Debian: apt install {' '.join(_DEBIAN[program] for program in missing)})"
+            f"{program} >= {least} is needed ({'; '.join(reasons)}): put it on PATH, or name it in"
+            f" {variable(program)} (Debian: apt install {' '.join(packages.DEBIAN.values())})"
         )
 
 
-def _as_root() -> list[str] | None:
-    """Return what to put before a command to run it as root; None when that takes a password."""
-    if os.geteuid() == 0:
-        return []
-    if shutil.which("sudo") and _succeeds(["sudo", "-n", "true"]):
-        return ["sudo", "-n"]
-    return None
-
-
-def _apt(root: Sequence[str], packages: Sequence[str]) -> None:
-    print(f"installing with apt: {' '.join(packages)}")
-    get = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    wanted = [*get, "install", "--no-install-recommends", *packages]
-    if not _succeeds(wanted):
-        _run([*get, "update"])  # a fresh machine has no package lists yet
-        _run(wanted)
-    if Path("/run/systemd/system").is_dir():
-        _disable(root, packages)
-
-
-def _disable(root: Sequence[str], units: Iterable[str]) -> None:
-    """Stop the system services that Debian starts at once: they hold the ports of the contract."""
-    for unit in units:
-        _run([*root, "systemctl", "disable", "--now", "--quiet", unit])
-        print(f"stopped and disabled Debian's own {unit} service, which was just installed with it")
-
-
-def _succeeds(command: Sequence[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise StackError(f"`{' '.join(command)}` failed and said: {said[-1]}")
+def _shown(binary: Binary) -> str:
+    return ".".join(map(str, binary.version)) or "of an unknown version"

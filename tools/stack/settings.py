@@ -1,4 +1,4 @@
-"""What the stack is told: the environment, then .env, then the services' own defaults."""
+"""The settings of the stack: the environment, then .env, then the services' own defaults."""
 
 import hashlib
 import os
@@ -26,12 +26,12 @@ _LONGEST_SOCKET_PATH = 90
 
 
 class StackError(Exception):
-    """What keeps the stack from doing as it was told, in words for the person who told it."""
+    """Why a command cannot be carried out, in one line for the person who typed it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the commands need to know about this checkout."""
+    """The settings of this checkout's stack."""
 
     environment: Mapping[str, str]
     ports: Mapping[str, int]
@@ -40,7 +40,7 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """Tell this stack's paths outside `var` from those of other checkouts."""
+        """A name for this stack's paths outside `var`, which no other checkout has."""
         return hashlib.sha256(str(self.var).encode()).hexdigest()[:12]
 
     @property
@@ -65,7 +65,7 @@ def load_settings(environ: Mapping[str, str] | None = None, root: Path = ROOT) -
     """Read .env below the environment: what is set in the shell wins, and empty means unset."""
     shell = os.environ if environ is None else environ
     merged = {**read_env_file(root / ".env"), **shell}
-    environment = {name: value for name, value in merged.items() if value}
+    environment = {name: value for name, value in merged.items() if value and name != "TASK_STATUS"}
     var = Path(environment.get("STACK_VAR", root / "var")).resolve()
     return Settings(environment, _ports(environment), var)
 
@@ -92,12 +92,14 @@ def _ports(environment: Mapping[str, str]) -> dict[str, int]:
         port = _port(name, environment.get(name, str(default)))
         if port in ports.values():
             other = next(key for key, value in ports.items() if value == port)
-            raise StackError(f"{other} and {name} are both {port}: give one another port in .env")
+            raise StackError(
+                f"{other} and {name} are both {port}: set another port for one of them in .env"
+            )
         ports[name] = port
     return ports
 
 
 def _port(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:  # noqa: PLR2004
-        raise StackError(f"{name}={text} is not a port: a number from 1 to 65535 is")
+        raise StackError(f"{name}={text} is not a port: it must be a number from 1 to 65535")
     return int(text)

@@ -8,46 +8,57 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools import ROOT
+from tools import ROOT, environment
 from tools.stack import programs
 from tools.stack.services import service
 from tools.stack.settings import Settings, StackError, read_env_file
 
+_NEEDED_MB = 300
+"""Room for a day of metrics, logs and a bundle."""
 
-def wanted(name: str, settings: Settings) -> bool:
-    """Tell whether a service is part of this stack: two are only where they can work."""
+
+def wanted(name: str, settings: Settings, binaries: Mapping[str, programs.Binary]) -> bool:
+    """Return whether a service is part of this stack: two are only where they can work."""
     if name == "publisher":
         return settings.with_fiddler
-    return name != "grafana" or has_grafana(settings)
+    return name != "grafana" or name in binaries
 
 
-def has_grafana(settings: Settings) -> bool:
-    """Tell whether there is a Grafana to start; the stack works without one."""
-    return programs.find("grafana", settings.environment) is not None
-
-
-def binaries(settings: Settings) -> dict[str, str]:
-    """Return the path of every program that is not Python, installing what must be there."""
-    needed = ("prometheus", "alertmanager")
-    for variable in map(programs.variable, needed):
-        given = settings.environment.get(variable)
-        if given and not shutil.which(given):
-            raise StackError(f"{variable}={given}: there is no such program")
-    missing = [name for name in needed if not programs.find(name, settings.environment)]
-    if missing:
-        programs.install(missing, settings.environment)
-    found = {name: programs.find(name, settings.environment) for name in (*needed, "grafana")}
-    return {programs.variable(name): path or name for name, path in found.items()}
+def check_writable(settings: Settings) -> None:
+    """Raise StackError where the stack cannot write what it has to, or has no room for it."""
+    try:
+        settings.var.mkdir(parents=True, exist_ok=True)
+        free_mb = shutil.disk_usage(settings.var).free // 10**6
+        writable = os.access(settings.var, os.W_OK)
+    except OSError as error:
+        raise StackError(
+            f"{settings.var} cannot be written ({error.strerror}): set STACK_VAR"
+        ) from error
+    if not writable:
+        raise StackError(f"{settings.var} cannot be written: set STACK_VAR to another directory")
+    if free_mb < _NEEDED_MB:
+        raise StackError(
+            f"{settings.var} needs {_NEEDED_MB} MB for the stack's data and has {free_mb} MB free"
+        )
 
 
 def prepare(settings: Settings) -> None:
     """Install what the lock names and train the example, where that has not been done."""
-    tasks = ["deps:publisher"] if settings.with_fiddler else ["deps"]
+    locks = [environment.RUNTIME, *([environment.PUBLISHER] if settings.with_fiddler else [])]
+    try:
+        environment.install(*locks)
+    except environment.InstallError as error:
+        raise StackError(str(error)) from error
     if not settings.environment.get("MODEL_BUNDLE"):
-        tasks.append("train")
-    environment = {**settings.environment, "STACK_VAR": str(settings.var)}
-    if subprocess.run([ROOT / "task", *tasks], env=environment, check=False).returncode:
-        raise StackError(f"`./task {' '.join(tasks)}` failed; its own words are above")
+        _train(settings)
+
+
+def _train(settings: Settings) -> None:
+    if not (settings.var / "bundle" / "bundle.json").is_file():
+        print("training the example", flush=True)
+    given = {**settings.environment, "STACK_VAR": str(settings.var)}
+    if subprocess.run([ROOT / "task", "bundle"], env=given, check=False).returncode:
+        raise StackError("the example could not be trained; the reason is above")
 
 
 def write_files(settings: Settings, names: Sequence[str]) -> None:
@@ -56,12 +67,13 @@ def write_files(settings: Settings, names: Sequence[str]) -> None:
         (settings.var / directory).mkdir(parents=True, exist_ok=True)
     for name in ("prometheus.yml", "rules"):
         _link(settings.var / "prometheus" / "config" / name, ROOT / "prometheus" / name)
-    _write_targets(settings, names)
+    for target in (settings.var / "prometheus" / "config" / "targets").iterdir():
+        target.unlink()
     _configure_alertmanager(settings)
     note(settings).write_text(json.dumps({"ports": dict(settings.ports), "services": names}))
 
 
-def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str, str]:
+def environment_for(settings: Settings, binaries: Mapping[str, programs.Binary]) -> dict[str, str]:
     """Return what supervisord and all its programs are started with."""
     defaults: dict[str, str] = {}
     for path in (*sorted(ROOT.glob("services/*/settings.env")), ROOT / "native" / "grafana.env"):
@@ -69,8 +81,9 @@ def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str
     return {
         **defaults,
         **_native_defaults(settings),
+        **({"GRAFANA_URL": settings.url("GRAFANA_PORT")} if "grafana" in binaries else {}),
         **settings.environment,
-        **binaries,
+        **_binaries(binaries),
         **{name: str(port) for name, port in settings.ports.items()},
         "MODEL_BUNDLE": str(bundle(settings)),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory(settings)),
@@ -78,6 +91,15 @@ def environment_for(settings: Settings, binaries: Mapping[str, str]) -> dict[str
         "STACK_ROOT": str(ROOT),
         "STACK_VAR": str(settings.var),
         "STACK_SOCKET": str(settings.socket),
+    }
+
+
+def _binaries(binaries: Mapping[str, programs.Binary]) -> dict[str, str]:
+    """Return the variables that name programs; supervisord.conf needs all of them set."""
+    paths = {name: binaries[name].path if name in binaries else name for name in programs.MINIMUM}
+    return {
+        **{programs.variable(name): path for name, path in paths.items()},
+        "GF_PATHS_HOME": programs.grafana_home(paths["grafana"]),
     }
 
 
@@ -101,7 +123,7 @@ def password_file(settings: Settings) -> Path:
 
 
 def note(settings: Settings) -> Path:
-    """Return the file that says with which ports and services the stack was started."""
+    """Return the file that holds the ports and services that the stack was started with."""
     return settings.var / "run" / "stack.json"
 
 
@@ -130,11 +152,9 @@ def _configure_alertmanager(settings: Settings) -> None:
         _link(directory / "secrets" / "slack_webhook_url", secret)
 
 
-def _write_targets(settings: Settings, names: Sequence[str]) -> None:
-    """Tell Prometheus where the jobs are on this machine."""
+def write_targets(settings: Settings, names: Sequence[str]) -> None:
+    """Write where each of these jobs is on this machine, for Prometheus."""
     directory = settings.var / "prometheus" / "config" / "targets"
-    for old in directory.iterdir():
-        old.unlink()
     for name in names:
         target = {
             "targets": [f"127.0.0.1:{settings.ports[service(name).metrics_port]}"],
@@ -154,6 +174,8 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "PUBLISHER_HOST": "127.0.0.1",
         **({"MODEL_SPOOL_DIR": str(settings.var / "spool")} if settings.with_fiddler else {}),
         "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
+        "MODEL_URL": settings.url("MODEL_PORT"),
+        "LOCUST_URL": settings.url("LOCUST_PORT"),
         "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
         "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),
         "GF_SERVER_ROOT_URL": settings.url("GRAFANA_PORT"),
@@ -163,5 +185,4 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "GF_PATHS_DATA": str(settings.var / "grafana"),
         "GF_PATHS_LOGS": str(settings.var / "log" / "grafana"),
         "GF_PATHS_PLUGINS": str(settings.var / "grafana" / "plugins"),
-        "GF_PATHS_HOME": programs.grafana_home(settings.environment),
     }

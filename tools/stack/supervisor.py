@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import xmlrpc.client
@@ -16,7 +15,7 @@ from tools.stack.settings import StackError
 
 @dataclass(frozen=True)
 class Process:
-    """What supervisord says of one program."""
+    """One program, as supervisord reports it."""
 
     name: str
     state: str
@@ -36,7 +35,9 @@ class Supervisor:
         self._path = path
 
     def answers(self) -> bool:
-        """Tell whether a supervisord listens."""
+        """Return whether a supervisord listens."""
+        if not self._path.exists():
+            return False
         try:
             self._call("getPID")
         except xmlrpc.client.Fault:  # it is shutting down
@@ -87,7 +88,10 @@ class Supervisor:
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
-        transport = _UnixTransport(self._path)
+        # Not at the top: `status` must work before requirements.txt is installed.
+        from supervisor.xmlrpc import SupervisorTransport  # noqa: PLC0415
+
+        transport = SupervisorTransport(serverurl=f"unix://{self._path}")
         with xmlrpc.client.ServerProxy("http://supervisor", transport=transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
 
@@ -108,29 +112,7 @@ def started_by(mark: str) -> list[int]:
     return found
 
 
-class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._path = path
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ANN401
-        connection = _UnixConnection(host, self._path)
-        self._connection = (host, connection)  # what close() closes
-        return connection
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, host: str, path: Path) -> None:
-        super().__init__(host, timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def _complaint(text: str) -> str:
-    """Return what supervisord says is wrong, without the list of all it could expand."""
+    """Return the line of supervisord's output that names the error."""
     lines = text.replace("Available names:", "\n").splitlines()
-    return next((line for line in lines if line.startswith("Error")), "it said nothing").strip()
+    return next((line for line in lines if line.startswith("Error")), "it printed nothing").strip()

@@ -1,1 +1,1 @@
-"""What the simulated clients do: pure and seeded; only the locustfile knows locust."""
+"""The behaviour of the simulated clients: pure and seeded. Only the locustfile imports locust."""

@@ -1,20 +1,21 @@
-"""What is wrong with an answer, if anything."""
+"""Checks the answers of the service."""
 
 import json
 import math
 
 from traffic.scenarios import FEEDBACK, Action
 
-# Every complaint begins with one of these, and they are the `reason` of the exported failures.
+# Every complaint begins with one of these, which is the `reason` of the exported failure.
 UNREACHABLE = "unreachable"
 UNEXPECTED_STATUS = "unexpected_status"
 UNEXPECTED_ANSWER = "unexpected_answer"
 
 
 def complaint(action: Action, status: int, body: bytes | None) -> str | None:
-    """Return why this answer (status 0: none came) is a failure, None when it is as it should be.
+    """Return why this answer is a failure, or None if it is as expected. Status 0 means no answer.
 
-    The wording depends on nothing but the status: locust keeps every distinct one.
+    The text contains nothing that varies except the status, because locust stores each distinct
+    text.
     """
     if status == 0:
         return f"{UNREACHABLE}: no answer"
@@ -22,14 +23,14 @@ def complaint(action: Action, status: int, body: bytes | None) -> str | None:
         return f"{UNEXPECTED_STATUS}: {status} instead of {action.status}"
     if action.target and not _is_finite_number(decoded(body).get(action.target)):
         return f"{UNEXPECTED_ANSWER}: {action.target} is not a finite number"
-    # A list is answered 200 when at least one of its labels counts.
+    # A list is answered with 200 if at least one of its labels is accepted.
     if action.path == FEEDBACK and decoded(body).get("rejected") != 0:
         return f"{UNEXPECTED_ANSWER}: labels were rejected"
     return None
 
 
 def decoded(body: bytes | None) -> dict[str, object]:
-    """Return the JSON object in a body, empty where there is none."""
+    """Return the JSON object in a body, or an empty one if there is none."""
     try:
         answer = json.loads(body or b"")
     except ValueError:

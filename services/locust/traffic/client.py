@@ -1,4 +1,4 @@
-"""One simulated client: what it asks, when, and what it makes of the answers."""
+"""One simulated client: its requests, their timing, and the use of their answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from traffic.settings import Settings
 
 @dataclass(frozen=True)
 class Plan:
-    """What the clients of a process share: settings, requests, rows, and the drift."""
+    """The state shared by the clients of a process: settings, requests, rows, and the drift."""
 
     settings: Settings
     mix: Mix
@@ -25,7 +25,7 @@ class Plan:
 
 
 def make_plan(settings: Settings, clock: Callable[[], float]) -> Plan:
-    """Return the plan for one bundle. Raises TrafficError."""
+    """Return the plan for a bundle. Raises TrafficError."""
     manifest = read_manifest(Path(settings.bundle))
     return Plan(
         settings,
@@ -36,7 +36,7 @@ def make_plan(settings: Settings, clock: Callable[[], float]) -> Plan:
 
 
 class Client:
-    """Client `number` of a process; the seed determines all of its requests until a switch.
+    """Client `number` of a process; the seed determines all its requests until a switch.
 
     Times are seconds since the start of the test.
     """
@@ -49,7 +49,7 @@ class Client:
         deck = [make for make, weight in plan.mix.items() for _ in range(weight)]
         self._makers = shuffled(deck, self._rng)
         self._supply = Supply(plan.populations, plan.drift, self._rng)
-        # A source of their own, so that what is asked does not depend on what is answered.
+        # A separate random source, so that requests do not depend on answers.
         self._labels = Labels(
             share=settings.label_share,
             delay=settings.label_delay_seconds,
@@ -58,7 +58,7 @@ class Client:
         )
 
     def next(self, elapsed: float) -> Action:
-        """Return what is to be asked now."""
+        """Return the request to send now."""
         if labels := self._labels.due(elapsed):
             return feedback(labels)
         return next(self._makers)(self._supply.next(), self._rng)
@@ -66,20 +66,21 @@ class Client:
     def answered(
         self, action: Action, status: int, body: bytes | None, elapsed: float
     ) -> str | None:
-        """Take in an answer; return what is wrong with it, None when nothing is."""
+        """Handle an answer; return why it is a failure, or None if it is as expected."""
         wrong = complaint(action, status, body)
         if wrong is None and action.actual is not None and self._labels.share > 0:
             prediction_id = decoded(body).get("prediction_id")
             if not isinstance(prediction_id, str):
                 return f"{UNEXPECTED_ANSWER}: no prediction_id"
-            self._labels.owe(prediction_id, action.actual, elapsed)
+            self._labels.add(prediction_id, action.actual, elapsed)
         return wrong
 
 
 class Pace:
-    """A steady rate per second (0: no waiting); what came late is not made up for by a burst.
+    """A steady rate per second (0: no waiting), without a burst after a late request.
 
-    The first request comes `phase` (0..1) of a period after the start, or users would be in step.
+    The first request is due `phase` (0..1) of a period after the start, so that users do not send
+    at the same moments.
     """
 
     def __init__(self, rate: float, phase: float, start: float) -> None:

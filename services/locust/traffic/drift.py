@@ -1,4 +1,4 @@
-"""Whether the traffic drifts: set by LOCUST_ROWS at the start, switched while it runs."""
+"""The drift of the traffic: set by LOCUST_ROWS at the start, and switched while it runs."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ OFF, DRIFTED, GRADUAL = MODES = ("off", "drifted", "gradual")
 
 
 def mode_of(rows: str) -> str:
-    """Return the drift that a value of LOCUST_ROWS starts with."""
+    """Return the initial drift mode for a value of LOCUST_ROWS."""
     return rows if rows in (DRIFTED, GRADUAL) else OFF
 
 
 class Drift:
-    """The share of drifted rows, now; every client of a process draws by it.
+    """The current share of drifted rows, for all clients of a process.
 
     `clock` counts seconds.
     """
@@ -24,7 +24,7 @@ class Drift:
         self.switch(mode)
 
     def switch(self, mode: object, age: float = 0.0) -> None:
-        """Drift in this way since `age` seconds. Raises TrafficError."""
+        """Switch to a mode that began `age` seconds ago. Raises TrafficError."""
         if mode not in MODES:
             raise TrafficError(f"{mode!r} is none of {', '.join(MODES)}")
         self.mode = str(mode)

@@ -1,5 +1,5 @@
-"""What a person has set wrongly."""
+"""Errors in the configuration of the traffic."""
 
 
 class TrafficError(Exception):
-    """The traffic cannot be what was asked for; the message is one line and names the cause."""
+    """The configuration is invalid; the message is one line and names the cause."""

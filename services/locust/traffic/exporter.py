@@ -1,8 +1,8 @@
-"""Locust's own figures as Prometheus metrics, from the process that knows them all.
+"""Locust's statistics as Prometheus metrics, exported by the master or the only process.
 
-The figures are locust's statistics, read at every scrape, so they start again at 0 when locust
-resets them ("Reset" and "New test" in its UI): to Prometheus a counter reset like a restart. In
-distributed mode the workers report every 3 s, and the figures lag as much.
+The statistics are read at each scrape. If locust resets them ("Reset" and "New test" in its UI),
+Prometheus sees a counter reset. In distributed mode the workers report every 3 s, so the figures
+are up to 3 s old.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from traffic.drift import Drift
 
-# The model's own buckets, in seconds, so that both ends of the wire compare.
+# The buckets of the model service, in seconds, so that both ends of a connection can be compared.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5)
 OTHER = "other"
 REASONS = (UNREACHABLE, UNEXPECTED_STATUS, UNEXPECTED_ANSWER, OTHER)
@@ -59,33 +59,35 @@ class LocustCollector(Collector):
         self._drift = drift
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family; all series are there, at 0, before the first request."""
-        yield InfoMetricFamily("locust_traffic", "What the traffic is.", self._current_facts())
+        """Yield every family; before the first request all series exist at 0."""
+        yield InfoMetricFamily(
+            "locust_traffic", "The settings of the traffic.", self._current_facts()
+        )
         yield from self._gauges()
         yield self._request_counter()
         yield self._failure_counter()
         yield self._response_times()
 
     def _current_facts(self) -> dict[str, str]:
-        """Return the facts, with the rows that a switch has chosen."""
+        """Return the facts, with the rows that a switch selected."""
         switched = {} if self._drift.mode == OFF else {"rows": self._drift.mode}
         return {**self._facts, **switched}
 
     def _gauges(self) -> Iterator[Metric]:
         runner = self._runner
-        yield GaugeMetricFamily("locust_users", "Users that are simulated now.", runner.user_count)
+        yield GaugeMetricFamily("locust_users", "Users simulated now.", runner.user_count)
         yield GaugeMetricFamily(
             "locust_workers",
-            "Processes that simulate users: connected workers, or this process itself.",
+            "Processes that simulate users: connected workers, or this process.",
             runner.worker_count,
         )
         yield GaugeMetricFamily(
             "locust_drifted_ratio",
-            "Share of the rows that are drawn from the drifted population now, 0 to 1.",
+            "Current share of rows from the drifted population, 0 to 1.",
             self._drift.share(),
         )
         states = GaugeMetricFamily(
-            "locust_state", "1 for the state the test is in, 0 for the others.", labels=["state"]
+            "locust_state", "1 for the state of the test, 0 for the others.", labels=["state"]
         )
         for state in STATES:
             states.add_metric([state], float(state == runner.state))
@@ -93,7 +95,7 @@ class LocustCollector(Collector):
 
     def _entries(self) -> dict[Request, StatsEntry | None]:
         entries: dict[Request, StatsEntry | None] = dict.fromkeys(self._requests)
-        # The key is (name, method), the other way round.
+        # Locust's keys are (name, method).
         entries.update({(e.method, e.name): e for e in self._runner.stats.entries.values()})
         return entries
 
@@ -113,7 +115,7 @@ class LocustCollector(Collector):
             counts[error.method, error.name, reason_of(error.error)] += error.occurrences
         family = CounterMetricFamily(
             "locust_failures",
-            "Requests that were not answered as they should be, by reason.",
+            "Requests without the expected answer, by reason.",
             labels=["method", "name", "reason"],
         )
         for labels, count in counts.items():
@@ -123,8 +125,8 @@ class LocustCollector(Collector):
     def _response_times(self) -> Metric:
         family = HistogramMetricFamily(
             "locust_response_time_seconds",
-            "Time from the request to the end of its answer, as locust rounds it: to 1 ms"
-            " below 100 ms, to 10 ms below 1 s, to 100 ms below 10 s. The sum is not rounded.",
+            "Time from the request to the end of its answer. Locust rounds it to 1 ms below 100 ms,"
+            " to 10 ms below 1 s and to 100 ms below 10 s. The sum is not rounded.",
             labels=["method", "name"],
         )
         for request, entry in self._entries().items():
@@ -135,7 +137,7 @@ class LocustCollector(Collector):
 
 
 def cumulative(response_times: Mapping[int, int]) -> list[tuple[str, float]]:
-    """Return (upper bound in seconds, requests up to it), from requests per millisecond value."""
+    """Return (upper bound in seconds, requests up to it) from requests per millisecond value."""
     bounds = [*BUCKETS, float("inf")]
     return [
         (
@@ -147,13 +149,13 @@ def cumulative(response_times: Mapping[int, int]) -> list[tuple[str, float]]:
 
 
 def reason_of(error: object) -> str:
-    """Return the reason of a failure: its text is an exception's here, its repr's from a worker."""
+    """Return the reason of a failure, given as an exception or as a worker's text of one."""
     found = _REASON.search(str(error))
     return found.group() if found else OTHER
 
 
 def serve(collector: Collector, host: str, port: int) -> None:
-    """Answer scrapes on a port of their own. Raises OSError when it cannot be had."""
+    """Answer scrapes on a separate port. Raises OSError if the port cannot be bound."""
     registry = CollectorRegistry()
     registry.register(collector)
     start_http_server(port, addr=host, registry=registry)

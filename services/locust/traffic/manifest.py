@@ -1,6 +1,6 @@
-"""What the traffic reads of a bundle's `bundle.json`; standard library only, unlike the bundle's.
+"""Reads the part of `bundle.json` that the traffic uses, with the standard library only.
 
-The locust image has neither NumPy nor pydantic, so the service's own reader does not run there.
+The locust image has neither NumPy nor pydantic, which the reader of the service needs.
 """
 
 import json
@@ -16,7 +16,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Feature:
-    """One input: what the service accepts, and its standard deviation in training."""
+    """One input: the values that the service accepts, and its standard deviation in training."""
 
     name: str
     integer: bool = False
@@ -28,7 +28,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One bundle: its model's inputs in order, the name of what it predicts, and its files."""
+    """One bundle: its model's inputs in order, the name of the target, and its files."""
 
     path: Path
     name: str
@@ -38,7 +38,7 @@ class Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Return what the bundle in `directory` says. Raises TrafficError."""
+    """Return the manifest of the bundle in `directory`. Raises TrafficError."""
     path = directory / MANIFEST_FILE
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -48,7 +48,7 @@ def read_manifest(directory: Path) -> Manifest:
     except KeyError as error:
         raise TrafficError(f"{path}: {error} is missing") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise TrafficError(f"{path} is not a bundle's: {error}") from error
+        raise TrafficError(f"{path} is not a valid manifest: {error}") from error
 
 
 def _manifest(path: Path, content: dict[str, Any]) -> Manifest:

@@ -1,4 +1,4 @@
-"""Which row a client sends next: of the usual population, or of a drifted one."""
+"""The rows that a client sends: from the usual population, or from a drifted one."""
 
 import csv
 import math
@@ -15,9 +15,9 @@ from traffic.manifest import Feature, Manifest
 T = TypeVar("T")
 
 HELD_OUT = "held_out"
-# What LOCUST_ROWS may be, apart from the path of a CSV file.
+# The values of LOCUST_ROWS other than the path of a CSV file.
 SOURCES = (HELD_OUT, DRIFTED, GRADUAL)
-# As the bundle names its files.
+# Names of files in the bundle.
 HELD_OUT_FILE = "held_out.csv"
 DRIFTED_FILE = "drifted.csv"
 
@@ -25,7 +25,7 @@ Value = float | None
 
 
 class Row(NamedTuple):
-    """A row's features by name, in the model's order, and its true value, where that is known."""
+    """A row's features by name, in the model's order, and its true value if that is known."""
 
     features: dict[str, Value]
     actual: float | None
@@ -42,7 +42,7 @@ class Populations:
 def load_populations(source: str, manifest: Manifest) -> Populations:
     """Return the rows for a value of LOCUST_ROWS. Raises TrafficError.
 
-    A bundle without drifted rows drifts as every model can: by one standard deviation.
+    If the bundle has no drifted rows, they are the usual rows shifted by one standard deviation.
     """
     usual = read_rows(_usual_file(source, manifest), manifest)
     if DRIFTED_FILE in manifest.files:
@@ -55,7 +55,7 @@ def _usual_file(source: str, manifest: Manifest) -> Path:
         path = manifest.path.parent / source
         if not path.is_file():
             raise TrafficError(
-                f"LOCUST_ROWS: {source!r} is none of {', '.join(SOURCES)}, and there is no {path}"
+                f"LOCUST_ROWS: {source!r} is none of {', '.join(SOURCES)}, and {path} is no file"
             )
         return path
     if HELD_OUT_FILE not in manifest.files:
@@ -67,7 +67,7 @@ def _usual_file(source: str, manifest: Manifest) -> Path:
 
 
 def read_rows(path: Path, manifest: Manifest) -> list[Row]:
-    """Return the rows of a CSV file with a header: all features, and perhaps the target.
+    """Return the rows of a CSV file with a header, all features, and optionally the target.
 
     Raises TrafficError.
     """
@@ -122,7 +122,7 @@ def _value(path: Path, line: int, feature: Feature, text: str | None) -> Value:
 
 
 def shifted(row: Row, features: Iterable[Feature]) -> Row:
-    """Return a row with every feature one standard deviation higher, as far as is allowed."""
+    """Return a row with every feature one standard deviation higher, but at most at its maximum."""
     return row._replace(features={each.name: _shifted(row, each) for each in features})
 
 
@@ -137,14 +137,14 @@ def _shifted(row: Row, feature: Feature) -> Value:
 def shuffled(items: Sequence[T], rng: Random) -> Iterator[T]:
     """Yield all items, round after round, each round in a new order.
 
-    Rounds hold the proportions exactly, where independent draws would add noise of their own.
+    Each round has the exact proportions; independent draws would add noise.
     """
     while True:
         yield from rng.sample(items, len(items))
 
 
 class Supply:
-    """An endless, seeded supply of rows, from the population that `drift` chooses."""
+    """An endless, seeded supply of rows from the population that `drift` selects."""
 
     def __init__(self, populations: Populations, drift: Drift, rng: Random) -> None:
         self._drift = drift
@@ -153,6 +153,6 @@ class Supply:
         self._drifted = shuffled(populations.drifted, rng)
 
     def next(self) -> Row:
-        """Return the row to send now."""
+        """Return the next row to send."""
         drifted = self._rng.random() < self._drift.share()
         return next(self._drifted if drifted else self._usual)

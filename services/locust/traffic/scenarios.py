@@ -1,7 +1,7 @@
-"""The mixes of requests. To add one, write its makers and enter the mix in SCENARIOS.
+"""The mixes of requests. To add one, write its makers and add the mix to SCENARIOS.
 
-A mix is made for a bundle's manifest. A maker turns a row and a random source into one action; it
-does nothing else, so that a seed determines every request.
+A mix is created for the manifest of a bundle. A maker turns a row and a random source into one
+action and has no other input, so that a seed determines every request.
 """
 
 import json
@@ -16,9 +16,9 @@ from traffic.rows import Row, Value
 
 FEEDBACK = "/feedback"
 
-# Just over MODEL_MAX_BODY_BYTES' default.
+# One more than the default of MODEL_MAX_BODY_BYTES.
 TOO_LARGE_BYTES = 2_000_001
-# Deeper than any parser's stack.
+# Deeper than the stack of any parser.
 NESTING = 100_000
 
 _NO_LITERALS: Mapping[str, str] = MappingProxyType({})
@@ -26,7 +26,7 @@ _NO_LITERALS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Action:
-    """One request, and what answers it rightly."""
+    """One request, and the answer that is expected."""
 
     name: str
     method: str
@@ -34,9 +34,9 @@ class Action:
     body: bytes
     status: int
     target: str | None = None
-    """What the answer must predict; None where no prediction is expected."""
+    """The target that the answer must contain; None if no prediction is expected."""
     actual: float | None = None
-    """Its true value, where that is known."""
+    """The true value, if that is known."""
 
 
 Features = dict[str, Value]
@@ -46,7 +46,7 @@ Mix = dict[Maker, int]
 
 
 def predict(target: str) -> Maker:
-    """Return the maker of a request about a row."""
+    """Return the maker of a prediction request for a row."""
 
     def make(row: Row, _rng: Random) -> Action:
         return Action("predict", "POST", "/predict", _encode(row.features), 200, target, row.actual)
@@ -55,17 +55,17 @@ def predict(target: str) -> Maker:
 
 
 def health(_row: Row, _rng: Random) -> Action:
-    """Ask whether the service is alive."""
+    """Request the liveness endpoint."""
     return Action("health", "GET", "/healthz", b"", 200)
 
 
 def feedback(labels: Sequence[dict[str, object]]) -> Action:
-    """Return true values of earlier predictions."""
+    """Send labels of earlier predictions."""
     return Action("feedback", "POST", FEEDBACK, json.dumps(labels).encode(), 200)
 
 
 def unknown_field(target: str) -> Maker:
-    """Return the maker of a request with a field that no model knows, which is to be ignored."""
+    """Return the maker of a request with an undeclared field, which the service must ignore."""
 
     def make(row: Row, _rng: Random) -> Action:
         name = "unknown"
@@ -78,12 +78,12 @@ def unknown_field(target: str) -> Maker:
 
 
 def wrong_method(_row: Row, _rng: Random) -> Action:
-    """Ask for a prediction with GET."""
+    """Request a prediction with GET."""
     return Action("wrong_method", "GET", "/predict", b"", 405)
 
 
 def _rejected(name: str, spoil: Spoil, status: int = 422) -> Maker:
-    """Return the maker of a prediction request whose body `spoil` makes from the features."""
+    """Return the maker of a prediction request whose body is made by `spoil`."""
 
     def make(row: Row, rng: Random) -> Action:
         return Action(name, "POST", "/predict", spoil(row.features, rng), status)
@@ -92,7 +92,7 @@ def _rejected(name: str, spoil: Spoil, status: int = 422) -> Maker:
 
 
 def _one_field(name: str, *literals: str) -> Maker:
-    """Return the maker of a request with one field set to one of `literals`."""
+    """Return the maker of a request in which one field is one of `literals`."""
 
     def spoil(features: Features, rng: Random) -> bytes:
         return _encode(features, {rng.choice(tuple(features)): rng.choice(literals)})
@@ -101,7 +101,7 @@ def _one_field(name: str, *literals: str) -> Maker:
 
 
 def _replaced(name: str, literals: Mapping[str, str]) -> dict[Maker, int]:
-    """Return the maker of a request with one field replaced by its literal; none without fields."""
+    """Return the maker of a request in which one field is its literal, or none without fields."""
 
     def spoil(features: Features, rng: Random) -> bytes:
         field = rng.choice(tuple(literals))
@@ -111,7 +111,7 @@ def _replaced(name: str, literals: Mapping[str, str]) -> dict[Maker, int]:
 
 
 def _without(names: Sequence[str]) -> dict[Maker, int]:
-    """Return the maker of a request without one of these fields; none without fields."""
+    """Return the maker of a request without one of these fields, or none without fields."""
 
     def spoil(features: Features, rng: Random) -> bytes:
         left_out = rng.choice(names)
@@ -121,7 +121,7 @@ def _without(names: Sequence[str]) -> dict[Maker, int]:
 
 
 def _beyond(limit: float, sign: int, feature: Feature) -> str:
-    """Return a number that is clearly beyond a limit, whatever the limit's size."""
+    """Return a number clearly beyond a limit of any magnitude."""
     value = limit + sign * max(1.0, abs(limit))
     return str(int(value) if feature.integer else value)
 
@@ -135,16 +135,16 @@ def _too_large(features: Features, _rng: Random) -> bytes:
 
 
 def _encode(values: Mapping[str, object], literals: Mapping[str, str] = _NO_LITERALS) -> bytes:
-    """Return a JSON object, with `literals` in place of some values: they need not be JSON."""
+    """Return a JSON object, with some values replaced by `literals`, which need not be JSON."""
     texts = {name: json.dumps(value) for name, value in values.items()} | dict(literals)
     members = (f"{json.dumps(name)}: {text}" for name, text in texts.items())
     return f"{{{', '.join(members)}}}".encode()
 
 
 def steady(manifest: Manifest) -> Mix:
-    """Return production's mix, mostly well-behaved."""
+    """Return the mix of production: valid requests, and a share that no alert minds is rejected."""
     bad_value = _one_field("bad_value", '"not a number"')
-    return {predict(manifest.target): 10, health: 1, bad_value: 2}
+    return {predict(manifest.target): 50, health: 5, bad_value: 1}
 
 
 def malformed(manifest: Manifest) -> Mix:

@@ -1,6 +1,6 @@
-"""Every setting of the traffic, read from the environment; `python -m traffic.settings` lists them.
+"""The settings of the traffic, read from the environment; `python -m traffic.settings` lists them.
 
-Host, users, spawn rate, run time and distribution are locust's own settings, likewise LOCUST_….
+Host, users, spawn rate, run time and distribution are settings of locust, also named LOCUST_….
 """
 
 import math
@@ -51,50 +51,50 @@ def _setting(default: object, read: Reader, description: str) -> Any:  # noqa: A
 
 @dataclass(frozen=True)
 class Settings:
-    """The traffic's settings; the environment variable is LOCUST_ and the name, in capitals."""
+    """The settings; each is read from the variable LOCUST_<NAME>."""
 
     bundle: str = _setting(
-        "", str, "Directory of the bundle that the model serves; unset: that of MODEL_BUNDLE"
+        "", str, "Directory of the bundle that the model serves; unset: MODEL_BUNDLE"
     )
     scenario: str = _setting(
         "steady",
         _one_of(*SCENARIOS),
-        "Mix of requests: steady (production) or malformed (all that must be rejected)",
+        "Mix of requests: steady (like production) or malformed (all kinds of invalid requests)",
     )
     rows: str = _setting(
         HELD_OUT,
         str,
-        "Rows sent: held_out (from training), drifted, gradual (ever more drifted), or a CSV file's"
-        " path, absolute or in the bundle's directory",
+        "Rows sent: held_out (from training), drifted, gradual (increasingly drifted), or the path"
+        " of a CSV file, absolute or relative to the bundle",
     )
     gradual_seconds: float = _setting(
         3600.0,
         _number(float, minimum=1),
-        "Seconds in which the share of drifted rows grows from 0 to 1, for gradual",
+        "Seconds in which gradual increases the share of drifted rows from 0 to 1",
     )
     requests_per_second_per_user: float = _setting(
-        2.0, _number(float, minimum=0), "Pace of every user; 0: as fast as answers come"
+        2.0, _number(float, minimum=0), "Request rate of each user; 0: as fast as possible"
     )
     seed: int = _setting(0, _number(int), "Determines every request of user k of process p")
     label_share: float = _setting(
         0.0,
         _number(float, minimum=0, maximum=1),
-        "Share of the predictions whose true value comes back to /feedback",
+        "Share of the predictions whose label is sent to /feedback",
     )
     label_delay_seconds: float = _setting(
-        60.0, _number(float, minimum=0), "Seconds after which it comes back, in batches"
+        60.0, _number(float, minimum=0), "Seconds between a prediction and its label"
     )
     label_shift: float = _setting(
-        0.0, _number(float), "Added to every true value: the concept drifts, the rows do not"
+        0.0, _number(float), "Added to every label, which simulates concept drift"
     )
-    metrics_host: str = _setting("127.0.0.1", str, "Address the exporter is bound to")
+    metrics_host: str = _setting("127.0.0.1", str, "Address that the exporter binds to")
     metrics_port: int = _setting(
         9646, _number(int, minimum=1, maximum=65535), "Port of the exporter's /metrics"
     )
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Return the settings of an environment, where empty means unset. Raises TrafficError."""
+    """Return the settings of an environment; an empty variable is unset. Raises TrafficError."""
     values = {}
     for each in fields(Settings):
         if text := environment.get(variable(each.name)):
@@ -104,7 +104,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
                 raise TrafficError(f"{variable(each.name)}: {text!r} is {error}") from None
     values.setdefault("bundle", environment.get("MODEL_BUNDLE", ""))
     if not values["bundle"]:
-        raise TrafficError(f"{variable('bundle')}: unset; it names the directory of the bundle")
+        raise TrafficError(f"{variable('bundle')}: must be set to the directory of the bundle")
     return Settings(**values)
 
 

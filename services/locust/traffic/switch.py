@@ -1,6 +1,6 @@
-"""Switches the drift of running traffic, in every process that sends it.
+"""Switches the drift of running traffic in every process that sends it.
 
-A person, or `./task drift`, posts to locust's web page; a master forwards to its workers.
+`./task drift` posts to locust's web server; a master forwards the switch to its workers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def announce(drift: Drift, master: MasterRunner) -> None:
 
 
 def follow(drift: Drift, worker: WorkerRunner) -> None:
-    """Do as the master announces."""
+    """Apply the master's announcements."""
 
     def switch(msg: Any, **_: object) -> None:  # noqa: ANN401 locust's message
         drift.switch(**msg.data)

@@ -1,4 +1,4 @@
-"""The array types that the bundle and the service share."""
+"""The array types of the bundle and the service."""
 
 import numpy as np
 from numpy.typing import NDArray

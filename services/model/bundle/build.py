@@ -1,4 +1,4 @@
-"""Build a bundle from any scikit-learn regressor and a data frame. Knows nothing of any dataset."""
+"""Build a bundle from a scikit-learn regressor and data frames of any data set."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ from bundle.arrays import Floats
 from bundle.checks import (
     Recipe,
     UnmonitorableError,
+    check_accepted_values,
+    check_names,
+    check_not_constant,
+    check_training_values,
     column,
     matrix,
-    refuse_constant,
-    refuse_names,
-    refuse_values,
-    refuse_what_the_service_rejects,
 )
 from bundle.compile import NotCompilableError, compile_trees
 from bundle.manifest import (
@@ -52,7 +52,7 @@ FOLDS = 5
 
 
 class Regressor(Protocol):
-    """What scikit-learn calls a regressor."""
+    """The interface of a scikit-learn regressor."""
 
     def fit(self, X: Floats, y: Floats) -> Any: ...  # noqa: ANN401, D102, N803
     def predict(self, X: Floats) -> Floats: ...  # noqa: D102, N803
@@ -69,21 +69,21 @@ def build_bundle(  # noqa: PLR0913 three frames
 ) -> Manifest:
     """Cross-validate and fit a clone of `estimator`, and write the bundle directory `output`.
 
-    Every frame holds all features and the target. `held_out` and `drifted` (another population,
-    to show drift with) become rows of the simulated traffic. The same frames, recipe and libraries
-    give the same bytes of `bundle.json`. Cross-validated predictions, not those on rows the
-    estimator was fitted to, are the reference of the prediction: they are distributed as
-    production's will be.
+    Every frame holds all features and the target. The rows of `held_out` and `drifted` (another
+    population, which demonstrates drift) are used by the simulated traffic. The same frames, recipe
+    and libraries give the same bytes of `bundle.json`. The reference of the prediction is the
+    distribution of cross-validated predictions: predictions on rows that the estimator was fitted
+    to are distributed differently from those in production.
     Raises UnmonitorableError.
     """
-    refuse_names(recipe)
+    check_names(recipe)
     features, target = matrix(train, recipe), column(train, recipe.target.name)
     references = _references(features, recipe)
-    # Parallel sums differ in their last bits, and with them the model's bytes and its version.
+    # The last bits of parallel sums vary, and would change the model's bytes and its version.
     with threadpool_limits(1):
         cv_predictions = _cross_validate(estimator, features, target, recipe.seed)
         fitted = clone(estimator).fit(features, target)
-    refuse_constant(PREDICTION, cv_predictions)
+    check_not_constant(PREDICTION, cv_predictions)
     cv_errors = cv_predictions - target
     held_out_errors = fitted.predict(matrix(held_out, recipe)) - column(
         held_out, recipe.target.name
@@ -128,7 +128,10 @@ def build_bundle(  # noqa: PLR0913 three frames
 
 
 def _with_example(feature: Feature, values: Floats) -> Feature:
-    """Return a feature that has an example: the documentation would show one that is refused."""
+    """Return the feature with an example: the median of its training values if it has none.
+
+    An example that the API documentation made up might be rejected by the service.
+    """
     if feature.example is not None:
         return feature
     median = np.nanquantile(values, 0.5, method="nearest")
@@ -142,14 +145,17 @@ def _reference_rows(train: pd.DataFrame, recipe: Recipe, predictions: Floats) ->
 
 
 def _traffic_rows(frames: dict[str, pd.DataFrame | None], recipe: Recipe) -> dict[str, bytes]:
-    """Return the CSV file of each frame that is given; the service must accept every row."""
+    """Return a CSV file for each given frame. Raises UnmonitorableError.
+
+    The service must accept every row.
+    """
     files = {}
     for name, frame in frames.items():
         if frame is None:
             continue
         for feature in recipe.features:
             try:
-                refuse_what_the_service_rejects(feature, column(frame, feature.name))
+                check_accepted_values(feature, column(frame, feature.name))
             except UnmonitorableError as error:
                 raise UnmonitorableError(f"{name}: {error}") from error
         column(frame, recipe.target.name)
@@ -162,28 +168,31 @@ def _columns(recipe: Recipe) -> list[str]:
 
 
 def _csv(rows: pd.DataFrame, at_most: int, seed: int) -> bytes:
-    """Return a table as CSV, of more than `at_most` rows a seeded sample."""
+    """Return a table as CSV, or a seeded sample of it if it has more than `at_most` rows."""
     if len(rows) > at_most:
         rows = rows.sample(at_most, random_state=seed)
     return rows.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _references(features: Floats, recipe: Recipe) -> list[Reference]:
-    """Return each feature's reference, refusing what cannot be monitored."""
+    """Return each feature's reference. Raises UnmonitorableError."""
     rows = len(features)
     if rows < MIN_ROWS:
         raise UnmonitorableError(
-            f"{rows} training rows: fewer than {MIN_ROWS} cannot tell drift from noise"
+            f"{rows} training rows: at least {MIN_ROWS} are needed to separate drift from noise"
         )
     references = []
     for feature, values in zip(recipe.features, features.T, strict=True):
-        refuse_values(feature, values)
+        check_training_values(feature, values)
         references.append(describe(feature.name, values, nullable=feature.nullable))
     return references
 
 
 def _cross_validate(estimator: Regressor, features: Floats, target: Floats, seed: int) -> Floats:
-    """Return each training row's prediction by a model that never saw it, nor a duplicate of it."""
+    """Return the prediction of each training row by a model that was not fitted to it.
+
+    Equal rows are in the same fold, so that a row's duplicates are not in its training set either.
+    """
     if not np.isfinite(target).all():
         raise UnmonitorableError("the target has rows without a finite value")
     groups = np.unique(features, axis=0, return_inverse=True)[1].ravel()
@@ -193,7 +202,7 @@ def _cross_validate(estimator: Regressor, features: Floats, target: Floats, seed
 
 
 def _algorithm(fitted: Any) -> str:  # noqa: ANN401
-    """Return the name of the last step of a pipeline, or of the estimator itself."""
+    """Return the class name of the estimator, or of the last step of a pipeline."""
     return type(fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted).__name__
 
 
@@ -212,7 +221,7 @@ def _dump(fitted: Any) -> bytes:  # noqa: ANN401
 
 
 def _compiled(fitted: Any, features: Floats) -> dict[str, bytes]:  # noqa: ANN401
-    """Return the compiled form's file, if there is one and it predicts the very same numbers."""
+    """Return the file of the compiled form if the estimator has one with equal predictions."""
     try:
         tables = compile_trees(fitted)
     except NotCompilableError:
@@ -223,7 +232,7 @@ def _compiled(fitted: Any, features: Floats) -> dict[str, bytes]:  # noqa: ANN40
 
 
 def _write(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Write the files; `bundle.json` last, so that a half-written bundle never loads."""
+    """Write the files; `bundle.json` comes last, so that an incomplete bundle never loads."""
     output.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST_FILE, TREES_FILE, HELD_OUT_FILE, DRIFTED_FILE):
         (output / name).unlink(missing_ok=True)
@@ -235,7 +244,7 @@ def _write(output: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
 
 
 def _now() -> str:
-    """Return the time, or SOURCE_DATE_EPOCH where a build must be reproducible."""
+    """Return the time, or SOURCE_DATE_EPOCH if it is set, for a reproducible build."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

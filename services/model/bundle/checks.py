@@ -1,4 +1,4 @@
-"""What a model and its data must be like to be monitored, and the words where they are not."""
+"""The conditions that a model and its data must meet to be monitored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ import pandas as pd
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Feature, Quantity
 
-# Names that answers and metrics give to something else.
+# Names with another meaning in metrics and in answers.
 _TAKEN_BY_METRICS = (PREDICTION, "_body", "_other")
 _TAKEN_BY_ANSWERS = ("prediction_id", "model_version")
 
 
 class UnmonitorableError(ValueError):
-    """The data or its description cannot be monitored; the message says which and why."""
+    """The data or its description cannot be monitored; the message names the reason."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a model is called and what its columns mean; features in the estimator's order."""
+    """A model's name and the meaning of its columns; features are in the estimator's order."""
 
     name: str
     target: Quantity
@@ -28,31 +28,31 @@ class Recipe:
     seed: int = 0
 
 
-def refuse_names(recipe: Recipe) -> None:
-    """Refuse names that mean something else already."""
+def check_names(recipe: Recipe) -> None:
+    """Raise UnmonitorableError if a name is used twice or has another meaning."""
     names = [feature.name for feature in recipe.features]
     if len(set(names)) < len(names):
-        raise UnmonitorableError("two features have one name")
+        raise UnmonitorableError("two features have the same name")
     for name in _TAKEN_BY_METRICS:
         if name in names:
-            raise UnmonitorableError(f"a feature is called {name}, as is something in the metrics")
+            raise UnmonitorableError(f"a feature is called {name}, which is reserved for metrics")
     if recipe.target.name in _TAKEN_BY_ANSWERS:
         raise UnmonitorableError(
-            f"the target is called {recipe.target.name}, as is part of answers"
+            f"the target is called {recipe.target.name}, which is reserved for answers"
         )
 
 
-def refuse_values(feature: Feature, values: Floats) -> None:
-    """Refuse training values (rows,) that are constant, infinite, missing or not allowed."""
-    refuse_what_the_service_rejects(feature, values)
+def check_training_values(feature: Feature, values: Floats) -> None:
+    """Raise UnmonitorableError if values (rows,) are constant or would be rejected."""
+    check_accepted_values(feature, values)
     missing = np.isnan(values)
     if missing.all():
         raise UnmonitorableError(f"feature {feature.name}: no row has a value")
-    refuse_constant(feature.name, values[~missing])
+    check_not_constant(feature.name, values[~missing])
 
 
-def refuse_what_the_service_rejects(feature: Feature, values: Floats) -> None:
-    """Refuse values (rows,) that are infinite, missing or not allowed."""
+def check_accepted_values(feature: Feature, values: Floats) -> None:
+    """Raise UnmonitorableError if the service would reject one of the values (rows,)."""
     if np.isinf(values).any():
         raise UnmonitorableError(f"feature {feature.name}: an infinite value")
     missing = np.isnan(values)
@@ -65,8 +65,8 @@ def refuse_what_the_service_rejects(feature: Feature, values: Floats) -> None:
         raise UnmonitorableError(f"feature {feature.name}: {high:g} is above its maximum")
 
 
-def refuse_constant(name: str, values: Floats) -> None:
-    """Refuse values (rows,) that are all the same."""
+def check_not_constant(name: str, values: Floats) -> None:
+    """Raise UnmonitorableError if all values (rows,) are equal."""
     if values.min() == values.max():
         raise UnmonitorableError(f"{name} is constant ({values[0]:g}): it cannot drift")
 

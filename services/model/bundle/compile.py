@@ -1,4 +1,8 @@
-"""Compile a fitted scikit-learn estimator to tables, where it is one that can be."""
+"""Compile a fitted scikit-learn estimator to the tables of `bundle.trees`, if its kind allows it.
+
+The structure of the trees is not part of scikit-learn's API. `bundle.trees` lists the attributes
+that are read here.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +19,15 @@ from bundle.trees import DE_BRUIJN, TreeTables, Words
 
 
 class NotCompilableError(Exception):
-    """The estimator is none that can be compiled; it is served as it is."""
+    """The estimator cannot be compiled and is served uncompiled."""
 
 
 @dataclass(frozen=True)
 class _Split:
-    """One inner node: which leaves (a bit mask) become unreachable when its test is false."""
+    """One inner node; `left_leaves` are the leaves (a bit mask) to its left.
+
+    They become unreachable when a value exceeds the threshold.
+    """
 
     feature: int
     threshold: float
@@ -31,7 +38,7 @@ class _Split:
 def compile_trees(estimator: Any) -> TreeTables:  # noqa: ANN401
     """Compile a HistGradientBoostingRegressor, alone or behind a StandardScaler.
 
-    Raises NotCompilableError. What it returns has not been compared with the estimator yet.
+    The caller must compare the result with the estimator. Raises NotCompilableError.
     """
     scaler, booster = _steps(estimator)
     features = booster.n_features_in_
@@ -67,7 +74,7 @@ def _steps(estimator: Any) -> tuple[StandardScaler | None, HistGradientBoostingR
 
 
 class _Tree:
-    """One tree's splits and leaf values, its leaves numbered from left to right."""
+    """The splits and leaf values of one tree, with its leaves numbered from left to right."""
 
     def __init__(self, nodes: NDArray[Any]) -> None:
         self._nodes = nodes
@@ -76,7 +83,7 @@ class _Tree:
         self._visit(0)
 
     def _visit(self, index: int) -> int:
-        """Return the mask of the leaves below a node, numbering them."""
+        """Return the mask of the leaves below a node after numbering them."""
         node = self._nodes[index]
         if node["is_leaf"]:
             self.leaves.append(float(node["value"]))
@@ -144,7 +151,7 @@ def _splits(trees: Sequence[_Tree], feature: int) -> Iterator[tuple[int, _Split]
 
 
 def _leaves(trees: Sequence[_Tree], word: type[np.unsignedinteger[Any]]) -> Floats:
-    """Return every tree's leaf values, each in the place its bit hashes to."""
+    """Return every tree's leaf values, each at the position that its bit hashes to."""
     bits = np.iinfo(word).bits
     multiplier, shift = DE_BRUIJN[bits], bits - (bits.bit_length() - 1)
     leaves = np.zeros((len(trees), bits))

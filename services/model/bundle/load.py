@@ -1,4 +1,4 @@
-"""Load a bundle: nothing is unpickled before its hash has been checked."""
+"""Load a bundle. Every file's hash is checked before anything is unpickled."""
 
 import hashlib
 import json
@@ -21,11 +21,11 @@ from bundle.trees import TreeTables
 
 
 class BundleError(Exception):
-    """The bundle cannot be used; the message is one line and names file and reason."""
+    """The bundle cannot be used; the message is one line that names the file and the reason."""
 
 
 class Estimator(Protocol):
-    """What the service needs of an estimator: rows (n, features) to predictions (n,)."""
+    """The part of an estimator that the service uses: rows (n, features) to predictions (n,)."""
 
     def predict(self, X: Floats) -> Floats: ...  # noqa: D102, N803
 
@@ -39,9 +39,9 @@ class Bundle:
 
 
 def load_bundle(directory: Path) -> Bundle:
-    """Return the bundle in `directory`, its hashes checked. Raises BundleError.
+    """Return the bundle in `directory` after checking its hashes. Raises BundleError.
 
-    Where there is a compiled form it alone is loaded: such a worker needs no scikit-learn.
+    Only the compiled form is loaded if there is one; such a worker does not import scikit-learn.
     """
     manifest = load_manifest(directory)
     compiled = TREES_FILE in manifest.files
@@ -54,7 +54,10 @@ def load_bundle(directory: Path) -> Bundle:
 
 
 def load_manifest(directory: Path) -> Manifest:
-    """Return what `bundle.json` says, once every file's hash has been checked."""
+    """Return the content of `bundle.json` after checking every file's hash.
+
+    Raises BundleError.
+    """
     manifest = _read_manifest(directory / MANIFEST_FILE)
     if ESTIMATOR_FILE not in manifest.files:
         raise BundleError(f"{directory / MANIFEST_FILE} has no hash of {ESTIMATOR_FILE}")
@@ -64,7 +67,7 @@ def load_manifest(directory: Path) -> Manifest:
 
 
 def trained_at(directory: Path) -> str:
-    """Return when the bundle was built (UTC, ISO 8601), or `unknown`."""
+    """Return the time at which the bundle was built (UTC, ISO 8601), or `unknown`."""
     try:
         return (directory / TRAINED_AT_FILE).read_text().strip()
     except OSError:
@@ -72,7 +75,7 @@ def trained_at(directory: Path) -> str:
 
 
 def _unpickle(path: Path) -> Estimator:
-    import joblib  # noqa: PLC0415 a tenth of a second that the compiled form need not wait
+    import joblib  # noqa: PLC0415 takes 0.1 s, and the compiled form does not need it
 
     estimator: Estimator = joblib.load(path)
     return estimator

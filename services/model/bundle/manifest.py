@@ -1,4 +1,4 @@
-"""What `bundle.json` says: the inputs, their reference distributions, the promised error."""
+"""The content of `bundle.json`: inputs, reference distributions and validation errors."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,21 +7,21 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 FORMAT = 1
 MANIFEST_FILE = "bundle.json"
 ESTIMATOR_FILE = "model.joblib"
-# The compiled form, where the estimator has one.
+# The compiled form, if the estimator has one.
 TREES_FILE = "trees.npy"
 TRAINED_AT_FILE = "trained_at.txt"
-# Training rows, at most so many: features, target, and the cross-validated `prediction`.
+# A sample of the training rows: features, target, and the cross-validated `prediction`.
 REFERENCE_FILE = "reference.csv"
 REFERENCE_ROWS = 10_000
-# Rows for the simulated traffic, at most so many each: features and target. Those held out from
-# training, and those of another population, where the example has one to show drift with.
+# Rows for the simulated traffic (features and target): a sample of the rows held out from training,
+# and optionally one of another population, which demonstrates drift.
 HELD_OUT_FILE = "held_out.csv"
 DRIFTED_FILE = "drifted.csv"
 TRAFFIC_ROWS = 5_000
 # The model's output is monitored like a feature, under this name.
 PREDICTION = "prediction"
 
-# What a name must not hold, no key of a msgspec struct can hold.
+# The characters excluded here are those that msgspec rejects in the key of a struct.
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=100, pattern=r'^[^"\\\x00-\x1f]*$')
 ]
@@ -34,9 +34,9 @@ class _Strict(BaseModel):
 
 
 class Quantity(_Strict):
-    """A number with a meaning: a feature or the target.
+    """A feature or the target, with its unit and range.
 
-    `minimum` and `maximum` (both inclusive, either absent) are what the service accepts, in `unit`.
+    The service accepts values from `minimum` to `maximum`, both inclusive and optional, in `unit`.
     """
 
     name: Name
@@ -57,7 +57,8 @@ class Feature(Quantity):
 class Bin(_Strict):
     """One bin of a reference distribution.
 
-    `ratio` is smoothed, (count + ½) / (rows + ½·bins), so that no PSI is infinite.
+    `ratio` is smoothed, (count + ½) / (rows + ½·bins), so that no population stability index (PSI)
+    is infinite.
     `absolute_error` is the mean of |prediction − actual| in this bin of predictions.
     """
 
@@ -69,10 +70,11 @@ class Bin(_Strict):
 
 
 class Reference(_Strict):
-    """How one signal (a feature, or the prediction) was distributed in training.
+    """The distribution of one signal (a feature, or the prediction) in the training rows.
 
     `edges` are the inner edges of the numeric bins: bin i holds edges[i-1] ≤ value < edges[i].
-    A bin `missing` follows the numeric ones where the feature is nullable.
+    If the feature is nullable, a bin `missing` follows the numeric ones. `kurtosis` is the mean of
+    z⁴, 3 for a normal distribution; older bundles do not have it.
     """
 
     name: Name
@@ -80,14 +82,15 @@ class Reference(_Strict):
     bins: tuple[Bin, ...]
     mean: float
     sigma: Annotated[float, Field(gt=0)]
+    kurtosis: float | None = None
     minimum: float
     maximum: float
 
 
 class Validation(_Strict):
-    """The error promised in training, in units of the target.
+    """The errors measured in training, in units of the target.
 
-    `cv_*` come from cross-validation on the training rows, the others from held-out rows.
+    `cv_*` are from cross-validation on the training rows, the others from held-out rows.
     """
 
     mae: float
@@ -99,7 +102,7 @@ class Validation(_Strict):
 
 
 class Manifest(_Strict):
-    """All of `bundle.json`; `reference` has the features in order, and then the prediction."""
+    """The content of `bundle.json`; `reference` has the features in order, then the prediction."""
 
     format: Literal[1]
     name: Name

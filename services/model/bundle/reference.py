@@ -1,4 +1,4 @@
-"""Reference distributions: decile bins of the training rows, against which live rows are held."""
+"""Reference distributions: decile bins of the training rows, which live rows are compared with."""
 
 from itertools import pairwise
 
@@ -13,13 +13,14 @@ DECILES = np.linspace(0.1, 0.9, 9)
 def bin_edges(values: Floats) -> Floats:
     """Return the inner edges of two to ten bins of about equal counts.
 
-    Values (n,) without NaN, not all equal. Edges are values of the data; ties merge, so that no bin
-    is empty.
+    `values` (n,) have no NaN and are not all equal. Edges are values of the data, and equal edges
+    are merged, so that no bin is empty.
     """
     minimum = values.min()
     edges: Floats = np.quantile(values, DECILES, method="higher")
     if edges[-1] == minimum:
-        # A flag that is rarely set: what is not at the minimum is a bin all the same.
+        # More than 90 % of the values are the minimum, such as a flag that is rarely set: the other
+        # values get a bin of their own.
         edges = values[values > minimum].min(keepdims=True)
     return np.unique(edges[edges > minimum])
 
@@ -57,6 +58,7 @@ def describe(
         ),
         mean=float(known.mean()),
         sigma=float(known.std()),
+        kurtosis=float((((known - known.mean()) / known.std()) ** 4).mean()),
         minimum=float(known.min()),
         maximum=float(known.max()),
     )
@@ -69,14 +71,14 @@ def smoothed_ratios(counts: list[int]) -> list[float]:
 
 
 def _ranges(edges: Floats) -> list[str]:
-    """Return what a person reads for each bin."""
+    """Return a readable range for each bin."""
     names = _names(edges)
     inner = [f"{low} to {high}" for low, high in pairwise(names)]
     return [f"< {names[0]}", *inner, f">= {names[-1]}"]
 
 
 def _names(edges: Floats) -> list[str]:
-    """Write edges with as few digits as tell them apart, six at least."""
+    """Return the edges with six significant digits, or as many as make them distinct."""
     digits = 6
     while len({f"{edge:.{digits}g}" for edge in edges}) < len(edges):
         digits += 1

@@ -1,6 +1,6 @@
 """Predictions and errors as the JSON that the client receives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -21,8 +21,19 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class ErrorForm(NamedTuple):
+    """How a protocol writes errors: the body for a rejected input, and the body of a 500."""
+
+    reject: Callable[[InvalidInputError], bytes]
+    failure: bytes
+
+
 CLIENT_CLOSED = Answer(CLIENT_CLOSED_REQUEST, b"")
-FAILURE = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b'{"detail":"Internal Server Error"}')
+# The form of FastAPI's validation errors.
+DETAIL = ErrorForm(
+    lambda error: msgspec.json.encode({"detail": error.detail}),
+    b'{"detail":"Internal Server Error"}',
+)
 
 
 class Answers:
@@ -50,19 +61,41 @@ class Answers:
 
     def encode_batch(self, predictions: Sequence[Prediction | None]) -> Answer:
         """Return the answer to a batch. Raises InvalidInputError where a prediction is missing."""
-        found = [each for each in predictions if each]
-        if len(found) < len(predictions):
-            raise _no_prediction(len(predictions) - len(found))
-        answers = [*map(self._fields, found)]
+        answers = [*map(self._fields, require_all(predictions))]
         return Answer(HTTPStatus.OK, self._encode({"predictions": answers}))
 
     def _fields(self, prediction: Prediction) -> Any:  # noqa: ANN401 a generated struct
         return self._type(prediction.prediction, prediction.prediction_id, self._version)
 
 
-def encode_rejection(error: InvalidInputError) -> Answer:
-    """Return the answer to a rejected input, in the form of FastAPI's validation errors."""
-    return Answer(error.status_code, msgspec.json.encode({"detail": error.detail}))
+def require_all(predictions: Sequence[Prediction | None]) -> list[Prediction]:
+    """Return the predictions. Raises InvalidInputError where one is missing."""
+    found = [each for each in predictions if each]
+    if len(found) < len(predictions):
+        raise _no_prediction(len(predictions) - len(found))
+    return found
+
+
+def encode_error(error: Exception, form: ErrorForm) -> Answer:
+    """Return the answer to a rejected input, or else to a failure, in a protocol's form."""
+    if isinstance(error, InvalidInputError):
+        return Answer(error.status_code, form.reject(error))
+    return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, form.failure)
+
+
+def describe(error: InvalidInputError) -> str:
+    """Return the faults of an input in one line, a value's place as `feature[row]`."""
+    return "; ".join(f"{_place(each['loc'])}{each['msg']}" for each in error.detail)
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    match [*loc]:
+        case ["body", "instances", int(row), name]:
+            return f"{name}[{row}]: "
+        case ["body"]:
+            return ""
+        case _:
+            return ".".join(map(str, loc[1:])) + ": "
 
 
 def _no_prediction(rows: int) -> InvalidInputError:

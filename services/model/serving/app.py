@@ -2,16 +2,19 @@
 
 import logging
 
-import numpy as np
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from bundle.load import load_bundle
-from bundle.manifest import PREDICTION, Manifest
+from bundle.manifest import Manifest
 from serving.answers import Answers
+from serving.example import predict_example
 from serving.feedback import Feedback
+from serving.http.openapi import TAGS
 from serving.http.predict_protocol import FastPath
-from serving.http.router import create_router
+from serving.http.router import add_api
+from serving.http.routes import add_head
+from serving.http.v2 import MODEL, VERSION
 from serving.inputs import Inputs
 from serving.metrics.feedback import FeedbackMetrics
 from serving.metrics.http import HttpSlots, RouteMetrics, instrument
@@ -24,7 +27,11 @@ from serving.spool import Limits, Spool
 
 log = logging.getLogger(__name__)
 
-COUNTED_ROUTES = ("/predict", "/predict/batch", "/feedback")
+# Those that a client predicts with or sends labels to.
+COUNTED_ROUTES = (
+    *("/predict", "/predict/batch", "/feedback", "/invocations"),
+    *(f"{path}/infer" for path in (MODEL, VERSION)),
+)
 _DAY = 86_400
 
 
@@ -37,9 +44,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title=manifest.name,
         version=manifest.version,
         description=f"Predicts {manifest.target.name}: {manifest.target.description}.",
+        openapi_tags=TAGS,
     )
+    add_head(app.routes)
     instrument(app)
-    app.include_router(create_router(service))
+    add_api(app, service)
     log.info("ready", extra={"model": manifest.name, "version": manifest.version})
     http = HttpSlots(settings.metrics_dir, COUNTED_ROUTES)
     fast_path = FastPath(service, RouteMetrics(http, "/predict"))
@@ -51,10 +60,9 @@ def create_service(settings: Settings) -> Service:
     """Load the bundle and build the service on it."""
     bundle = load_bundle(settings.bundle)
     manifest = bundle.manifest
-    metrics = ModelMetrics(manifest, settings.metrics_dir, settings.workers)
+    metrics = ModelMetrics(manifest, settings.metrics_dir)
     # The first call of an estimator is the slowest; no client should wait for it.
-    means = [each.mean for each in manifest.reference if each.name != PREDICTION]
-    bundle.estimator.predict(np.array([means]))
+    example = predict_example(manifest, bundle.estimator)
     signer = Signer(split_keys(settings.prediction_keys), manifest.name, manifest.version)
     feedback_metrics = FeedbackMetrics(manifest, settings.metrics_dir)
     max_age = settings.feedback_max_days * _DAY
@@ -67,6 +75,7 @@ def create_service(settings: Settings) -> Service:
         answers=Answers(manifest),
         feedback=Feedback(manifest, signer, feedback_metrics, max_age, spool),
         max_body_bytes=settings.max_body_bytes,
+        example=example,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the service tells of: a prediction, and later the truth about it."""
+"""The events of the service: predictions, and later their labels."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Prediction(msgspec.Struct, gc=False):
-    """What the estimator said of one row, at `time` (s since 1970), and the id to refer to it by.
+    """The prediction of one row at `time` (s since 1970), and the id that labels refer to.
 
     `features` are in the bundle's order, NaN where missing.
     """
@@ -18,7 +18,7 @@ class Prediction(msgspec.Struct, gc=False):
 
 
 class Label(msgspec.Struct, gc=False):
-    """The truth about a prediction of some version, told at `time` (s since 1970)."""
+    """The true value of a prediction of some version, received at `time` (s since 1970)."""
 
     label_of: str
     time: float

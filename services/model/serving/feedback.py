@@ -1,8 +1,8 @@
-"""Late labels: a prediction's id and the true value become counters of realized error.
+"""Labels: the id of a prediction and its true value, from which the realized error is counted.
 
-There is no database: the id carries the prediction, its time and its version. A worker rejects a
-duplicate of one of its last 100,000 labels; one sent to another worker, or after a restart, counts
-twice.
+No database is needed, because the id contains the prediction, its time and its version. A worker
+rejects duplicates of its last 100,000 labels. A duplicate that reaches another worker, or a worker
+after a restart, is counted again.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Label(msgspec.Struct):
 
 
 class Rejection(NamedTuple):
-    """Why a label was rejected."""
+    """The reason why a label was rejected."""
 
     reason: str
     message: str
@@ -37,7 +37,7 @@ class Rejection(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """Which labels are accepted: the target's range, and the largest age in seconds."""
+    """The labels that are accepted: the target's range, and the maximum age in seconds."""
 
     minimum: float
     maximum: float
@@ -67,7 +67,7 @@ class Feedback:
         self._seen: dict[bytes, None] = {}
 
     def accept(self, item: Any, now: float) -> Rejection | None:  # noqa: ANN401 anything a client sent
-        """Count one label sent at `now` (seconds since 1970); return why if it is rejected."""
+        """Count one label sent at `now` (seconds since 1970), or return why it is rejected."""
         checked = self._check(item, now)
         if isinstance(checked, Rejection):
             self._metrics.reject(checked.reason)
@@ -82,7 +82,7 @@ class Feedback:
         return None
 
     def reject_body(self) -> None:
-        """Count a body without labels."""
+        """Count a request body without labels."""
         self._metrics.reject("malformed")
 
     def _check(self, item: Any, now: float) -> tuple[Label, PredictionId] | Rejection:  # noqa: ANN401
@@ -109,7 +109,7 @@ class Feedback:
 
 
 def decode_labels(body: bytes) -> list[Any]:
-    """Return the labels of a body: one object, or a list of at most 1,000, not yet checked.
+    """Return the unvalidated labels of a body: one object, or a list of at most 1,000.
 
     Raises InvalidInputError.
     """

@@ -6,6 +6,7 @@ every fault, describes each in words, and provides the schema for the documentat
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from math import isnan
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -17,8 +18,10 @@ from pydantic import (
     ValidationError,
     create_model,
 )
+from pydantic_core import from_json, to_json
 
 from bundle.manifest import Feature, Manifest
+from serving.example import example_row
 
 Row = tuple[float, ...]
 
@@ -85,8 +88,10 @@ def check_size(body: bytes | bytearray, max_bytes: int) -> None:
         raise body_error("too_large", f"The body is larger than {max_bytes} bytes", status_code=413)
 
 
-class _Instances(msgspec.Struct):
-    instances: list[msgspec.Raw]
+def check_rows(rows: int) -> None:
+    """Raise InvalidInputError for more rows than a request may have."""
+    if rows > MAX_ROWS:
+        raise body_error("too_many", f"At most {MAX_ROWS} rows are allowed, not {rows}", rows=rows)
 
 
 class Inputs:
@@ -107,8 +112,10 @@ class Inputs:
         )
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
-        nullable = any(feature.nullable for feature in manifest.features)
-        self._values: Callable[[Any], Row] = _row_of_struct if nullable else msgspec.structs.astuple
+        self._nullable = [feature.name for feature in manifest.features if feature.nullable]
+        self._values: Callable[[Any], Row] = (
+            _row_of_struct if self._nullable else msgspec.structs.astuple
+        )
 
     def decode_row(self, body: bytes | bytearray) -> Row:
         """Return the row of a body `{feature: value, …}`. Raises InvalidInputError."""
@@ -128,6 +135,27 @@ class Inputs:
             instances: list[BaseModel] = batch.instances  # type: ignore[attr-defined]
             self._ignore(batch, *instances)
             return [*map(_row_of_model, instances)]
+
+    def decode_records(self, records: Sequence[Any], ignored: int = 0) -> list[Row]:
+        """Return the rows of records `{feature: value, …}` from the body of another protocol.
+
+        It had `ignored` undeclared values, which the records lack.
+
+        They pass through the batch's own form, so that checks and counts are those of a batch. A
+        nullable feature may also be NaN: that is how arrays and data frames spell a missing value.
+        Raises InvalidInputError.
+        """
+        instances = [*map(self._without_nan, records)] if self._nullable else records
+        rows = self.decode_batch(to_json({"instances": instances}, inf_nan_mode="constants"))
+        if ignored:
+            self._count_ignored(ignored)
+        return rows
+
+    def _without_nan(self, record: Any) -> Any:  # noqa: ANN401 anything a client sent
+        if not isinstance(record, dict):
+            return record
+        missing = [name for name in self._nullable if _is_nan(record.get(name))]
+        return record | dict.fromkeys(missing) if missing else record
 
     def _ignore(self, *models: BaseModel) -> None:
         if ignored := sum(len(each.model_extra or {}) for each in models):
@@ -172,12 +200,18 @@ def _with_nan(values: Iterable[float | None]) -> Row:
     return tuple([float("nan") if value is None else value for value in values])
 
 
+def _is_nan(value: Any) -> bool:  # noqa: ANN401 anything a client sent
+    return isinstance(value, float) and isnan(value)
+
+
 def _count_instances(body: bytes | bytearray) -> int:
     """Return the number of rows of a batch that was rejected, 1 where none can be found."""
     try:
-        return max(1, len(msgspec.json.decode(body, type=_Instances).instances))
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        document = from_json(body)
+    except ValueError:
         return 1
+    instances = document.get("instances") if isinstance(document, dict) else None
+    return max(1, len(instances)) if isinstance(instances, list) else 1
 
 
 def _attribute(index: int) -> str:
@@ -211,9 +245,9 @@ def _pydantic_model(manifest: Manifest) -> type[BaseModel]:
             examples=None if feature.example is None else [feature.example],
         )
         fields[_attribute(index)] = (_pydantic_type(feature), field)
-    example: Any = {feature.name: feature.example for feature in manifest.features}
+    example: Any = example_row(manifest)
     config = ConfigDict(extra="allow", json_schema_extra={"examples": [example]})
-    return create_model("Instance", __config__=config, **fields)
+    return create_model("PredictRequest", __config__=config, __doc__="One row.", **fields)
 
 
 def _pydantic_type(feature: Feature) -> Any:  # noqa: ANN401 a type form
@@ -232,7 +266,12 @@ def _pydantic_type(feature: Feature) -> Any:  # noqa: ANN401 a type form
 
 def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
     instances = Annotated[list[instance], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
-    return create_model("Batch", __config__=ConfigDict(extra="allow"), instances=(instances, ...))
+    return create_model(
+        "PredictBatchRequest",
+        __config__=ConfigDict(extra="allow"),
+        __doc__=f"1 to {MAX_ROWS:,} rows.",
+        instances=(instances, ...),
+    )
 
 
 def _whole_number(value: float) -> float:

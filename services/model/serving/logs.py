@@ -1,4 +1,4 @@
-"""Logs to standard error: one JSON object a line, or text for people."""
+"""Logs on standard error: one JSON object per line, or readable text."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ _GUNICORN = ("gunicorn.error", "gunicorn.access")
 
 
 def logging_config(level: str, format_: str) -> dict[str, Any]:
-    """Return a `logging.config.dictConfig` for the service, gunicorn and uvicorn alike."""
+    """Return a `logging.config.dictConfig` for the service, gunicorn and uvicorn."""
     formatter: dict[str, Any] = {"format": _FIELDS}
     if format_ == "json":
         formatter |= {
             "()": "pythonjsonlogger.json.JsonFormatter",
-            # uvicorn gives its messages a second time, in colour.
+            # uvicorn adds a coloured copy of each message.
             "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
             "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
         }

@@ -1,8 +1,8 @@
-"""Prediction ids that carry what feedback needs, signed, so that no database has to remember it.
+"""Signed prediction ids, which contain everything that feedback needs instead of a database.
 
 An id is base64url of: format (1 byte), time (uint32, seconds since 1970), prediction (float64),
-nonce (8 random bytes), version (UTF-8), tag (16 bytes of BLAKE2b keyed with a secret). It tells its
-owner only what the response told already: prediction, version, and when.
+nonce (8 random bytes), version (UTF-8), tag (16 bytes of BLAKE2b keyed with a secret). It reveals
+only what its owner knows from the response: prediction, version and time.
 """
 
 import os
@@ -17,16 +17,16 @@ _HEAD = struct.Struct(">BId8s")
 _FORMAT = 1
 _TAG_BYTES = 16
 _NONCE_BYTES = 8
-# One system call for many nonces: urandom costs more than the rest of an id.
+# Nonces are read in bulk: a call of urandom for each takes longer than the rest of an id.
 _POOL_BYTES = 512 * _NONCE_BYTES
 
 
 class InvalidIdError(Exception):
-    """None of our keys has signed such an id."""
+    """The id was not signed with any of our keys."""
 
 
 class PredictionId(NamedTuple):
-    """What an id carries; `time` in seconds since 1970."""
+    """The content of an id; `time` is in seconds since 1970."""
 
     version: str
     prediction: float
@@ -35,7 +35,7 @@ class PredictionId(NamedTuple):
 
 
 class Signer:
-    """Signs with the first of its keys and accepts ids of all of them, so that keys can rotate."""
+    """Signs with the first key and accepts ids of all keys, so that keys can be rotated."""
 
     def __init__(self, keys: Sequence[bytes], model: str, version: str) -> None:
         self._keyed = [blake2b(key=_key(key, model), digest_size=_TAG_BYTES) for key in keys]
@@ -49,10 +49,10 @@ class Signer:
         return urlsafe_b64encode(payload + _tag(self._keyed[0], payload)).rstrip(b"=").decode()
 
     def read(self, text: str) -> PredictionId:
-        """Return what an id carries. Raises InvalidIdError: cut, changed or signed by another."""
+        """Return the content of an id. Raises InvalidIdError if it was not signed with our keys."""
         signed = _decode(text)
         payload, tag = signed[:-_TAG_BYTES], signed[-_TAG_BYTES:]
-        # Of every key, so that the time it takes tells nothing.
+        # Every key is compared, so that the duration is independent of the key.
         matches = [compare_digest(_tag(keyed, payload), tag) for keyed in self._keyed]
         if not any(matches) or payload[0] != _FORMAT:
             raise InvalidIdError("not signed by this service")
@@ -67,7 +67,7 @@ class Signer:
 
 
 def _key(secret: bytes, model: str) -> bytes:
-    """Return a key of BLAKE2b's size; another model's, were it to share the secret, is another."""
+    """Return a key of BLAKE2b's size, which differs between models that share the secret."""
     return blake2b(model.encode(), key=blake2b(secret).digest(), digest_size=32).digest()
 
 
@@ -78,7 +78,7 @@ def _tag(keyed: "blake2b", payload: bytes) -> bytes:
 
 
 def _decode(text: str) -> bytes:
-    """Return the bytes of an id, refusing every spelling but the one `sign` writes."""
+    """Return the bytes of an id. Raises InvalidIdError for a spelling that `sign` never writes."""
     try:
         signed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError as error:

@@ -1,8 +1,8 @@
-"""The one place where features become a prediction.
+"""Turns features into predictions, in one place for all routes.
 
-Rows that arrive together are predicted in one call: most of an estimator's cost is per call, so a
-row gets cheaper under load. There is no timer. Rows are collected as long as each iteration of the
-event loop adds another one; a lone row is predicted in the next iteration.
+Rows that arrive together are predicted in one call, because most of an estimator's time is spent
+per call; so the time per row decreases under load. No timer is used: rows are collected while each
+iteration of the event loop adds one, and a single row is predicted in the next iteration.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from serving.metrics.predictions import ModelMetrics
 from serving.prediction_id import Signer
 from serving.spool import Spool
 
-# Predict once this many rows wait, even if more arrive: the cost per row falls no further.
+# This many rows are predicted even while more arrive: the time per row decreases no further.
 _ENOUGH = 64
 
 
@@ -32,16 +32,16 @@ class Waiter(Protocol):
         """Return whether a prediction is no longer needed."""
 
     def set_result(self, result: Prediction | None, /) -> None:
-        """Receive the prediction, None where the estimator's is not finite."""
+        """Receive the prediction, or None if it is not finite."""
 
     def set_exception(self, exception: Exception, /) -> None:
         """Receive the exception that the estimator raised."""
 
 
 class Predictor:
-    """Predicts rows with one estimator; signs, counts and, with a spool, spools every prediction.
+    """Predicts rows with one estimator; signs, counts and, given a spool, spools each prediction.
 
-    It is spooled before the answer is sent, so a worker that dies loses no answered prediction.
+    Spooling precedes the answer, so a worker that dies loses no answered prediction.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Predictor:
         self._queue: list[tuple[Row, Waiter]] = []
 
     async def predict(self, row: Row) -> Prediction | None:
-        """Return the prediction of one row, None where the estimator's is not finite."""
+        """Return the prediction of one row, or None if it is not finite."""
         future: asyncio.Future[Prediction | None] = asyncio.get_running_loop().create_future()
         self.enqueue(row, future)
         return await future
@@ -70,7 +70,7 @@ class Predictor:
         self._queue.append((row, waiter))
 
     def predict_batch(self, rows: Sequence[Row]) -> list[Prediction | None]:
-        """Return the predictions of rows, None where the estimator's is not finite."""
+        """Return the prediction of each row, or None if it is not finite."""
         features = np.array(rows, dtype=np.float64)
         start = time.perf_counter()
         values = self._evaluate(features)
@@ -90,7 +90,7 @@ class Predictor:
         return predictions
 
     def _collect(self, seen: int) -> None:
-        """Predict the queue, or wait another iteration if the last one added to the `seen` rows."""
+        """Predict the queue, unless the last iteration added rows to the `seen` ones."""
         queued = len(self._queue)
         if seen < queued < _ENOUGH:
             asyncio.get_running_loop().call_soon(self._collect, queued)
@@ -101,18 +101,18 @@ class Predictor:
         queue, self._queue = self._queue, []
         try:
             predictions = self.predict_batch([row for row, _ in queue])
-        except Exception as error:  # noqa: BLE001 the waiters get it
+        except Exception as error:  # noqa: BLE001 passed to the waiters
             for _, waiter in queue:
                 if not waiter.done():
                     waiter.set_exception(error)
             return
         for (_, waiter), prediction in zip(queue, predictions, strict=True):
-            # The future of a client that went away is cancelled.
+            # The future of a client that disconnected is cancelled.
             if not waiter.done():
                 waiter.set_result(prediction)
 
     def _evaluate(self, features: Floats) -> Floats:
-        """Return predictions (n,). A row that the estimator rejects must not fail the others."""
+        """Return predictions (n,), NaN for a row that the estimator rejects."""
         try:
             return np.asarray(self._estimator.predict(features), dtype=np.float64)
         except ValueError:

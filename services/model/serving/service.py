@@ -1,10 +1,21 @@
 """What one worker serves with, and the policies that every protocol shares."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bundle.manifest import Manifest
-from serving.answers import CLIENT_CLOSED, FAILURE, Answer, Answers, encode_rejection
+from serving.answers import (
+    CLIENT_CLOSED,
+    DETAIL,
+    Answer,
+    Answers,
+    ErrorForm,
+    encode_error,
+    require_all,
+)
+from serving.events import Prediction
 from serving.feedback import Feedback
 from serving.inputs import Inputs, InvalidInputError
 from serving.metrics.predictions import ModelMetrics
@@ -28,6 +39,8 @@ class Service:
     feedback: Feedback
     metrics: ModelMetrics
     max_body_bytes: int
+    # Of the bundle's example row; for the documentation, not counted.
+    example: Prediction
 
     async def predict(self, body: bytes) -> Answer:
         """Return the answer to one row. Raises InvalidInputError."""
@@ -38,15 +51,21 @@ class Service:
         rows = self.inputs.decode_batch(body)
         return self.answers.encode_batch(self.predictor.predict_batch(rows))
 
-    def answer_error(self, error: Exception, *, is_feedback: bool = False) -> Answer:
+    def predict_records(self, records: Sequence[Any], ignored: int) -> list[Prediction]:
+        """Return the predictions of records (see Inputs). Raises InvalidInputError."""
+        rows = self.inputs.decode_records(records, ignored)
+        return require_all(self.predictor.predict_batch(rows))
+
+    def answer_error(
+        self, error: Exception, form: ErrorForm = DETAIL, *, is_feedback: bool = False
+    ) -> Answer:
         """Return the answer to a request that was not served, and count or log the reason."""
-        if isinstance(error, InvalidInputError):
-            if is_feedback:
-                self.feedback.reject_body()
-            else:
-                self.metrics.reject(error.faults, error.rows)
-            return encode_rejection(error)
         if isinstance(error, ClientGoneError):
             return CLIENT_CLOSED
-        log.error("a request failed", exc_info=error)
-        return FAILURE
+        if not isinstance(error, InvalidInputError):
+            log.error("a request failed", exc_info=error)
+        elif is_feedback:
+            self.feedback.reject_body()
+        else:
+            self.metrics.reject(error.faults, error.rows)
+        return encode_error(error, form)

@@ -1,6 +1,6 @@
-"""Every setting of the service, read from the environment; `python -m serving.settings` lists them.
+"""The settings of the service, read from the environment; `python -m serving.settings` lists them.
 
-OMP_NUM_THREADS and similar are 1 unless set: threads of several workers compete for the cores.
+OMP_NUM_THREADS and similar default to 1, because threads of several workers compete for cores.
 """
 
 from pathlib import Path
@@ -20,11 +20,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one line and names it."""
+    """A setting is missing or invalid; the message is one line that names it."""
 
 
 class Settings(BaseSettings):
-    """The service's settings; the environment variable is MODEL_ and the name, in capitals."""
+    """The settings; each is read from the variable MODEL_<NAME> unless its field says otherwise."""
 
     model_config = SettingsConfigDict(
         env_prefix="MODEL_", env_ignore_empty=True, populate_by_name=True, frozen=True
@@ -38,7 +38,7 @@ class Settings(BaseSettings):
             description="Directory for the workers' metric files; on tmpfs, wiped at start",
         ),
     ]
-    host: Annotated[str, Field(description="Address both ports are bound to")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address that both ports bind to")] = "127.0.0.1"
     port: Annotated[Port, Field(description="Port of the API")] = 8000
     metrics_port: Annotated[Port, Field(description="Port of /metrics")] = 8001
     workers: Annotated[int, Field(ge=1, le=256, description="Worker processes")] = 2
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         int,
         Field(
             ge=1,
-            description="Seconds that requests in flight have to finish when the service stops",
+            description="Seconds that requests in progress have to finish when the service stops",
         ),
     ] = 30
     fast_path: Annotated[
@@ -60,9 +60,7 @@ class Settings(BaseSettings):
     ] = 365
     spool_dir: Annotated[
         Path | None,
-        Field(
-            description="Directory in which every prediction and label is spooled; unset: none is"
-        ),
+        Field(description="Directory of the spool of predictions and labels; unset: no spool"),
     ] = None
     spool_max_bytes: Annotated[
         int,
@@ -91,23 +89,23 @@ class Settings(BaseSettings):
     prediction_keys: Annotated[
         SecretStr,
         Field(
-            description="Secret keys of prediction ids, comma separated, each of 32 bytes or more;"
-            " the first signs, all are accepted. Unset: a random one per start, so that"
-            " labels sent after a restart are rejected"
+            description="Secret keys of prediction ids, comma separated, 32 bytes or more each; the"
+            " first one signs, all are accepted. Unset: each start generates a random key, so that"
+            " labels for earlier predictions are rejected"
         ),
     ] = SecretStr("")
 
     @field_validator("metrics_port")
     @classmethod
-    def _of_its_own(cls, port: int, info: ValidationInfo) -> int:
+    def _not_the_api_port(cls, port: int, info: ValidationInfo) -> int:
         if port == info.data.get("port"):
-            raise ValueError("it equals MODEL_PORT")
+            raise ValueError("must differ from MODEL_PORT")
         return port
 
     @field_validator("spool_segment_bytes")
     @classmethod
     def _fits_the_spool(cls, segment: int, info: ValidationInfo) -> int:
-        # Every worker has a segment open, and as many closed ones have to fit beside them.
+        # Each worker has an open segment, and there must be room for as many closed ones.
         needed = 2 * info.data.get("workers", 1) * segment
         if info.data.get("spool_max_bytes", needed) < needed:
             raise ValueError(f"MODEL_SPOOL_MAX_BYTES must be {needed} or more for these segments")
@@ -131,7 +129,7 @@ def read_settings() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]  # the environment gives them
     except ValidationError as error:
-        # Neither the input nor the cause: one of them may be a secret.
+        # Input and cause are omitted, because they may contain a secret.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise SettingsError(f"{variable(str(first['loc'][0]))}: {first['msg']}") from None
 

@@ -1,15 +1,16 @@
-"""The spool: every prediction, and later its label, is on disk before its answer goes out.
+"""The spool: every prediction, and later its label, is written to disk before it is answered.
 
-Whoever reads it (the publisher, an audit, a retraining) never holds up a prediction.
+A reader (the publisher, an audit, a retraining) never delays a prediction.
 
 Format 1. A spool is a directory of segments, `<ns since 1970, 20 digits>-<8 hex digits>.jsonl`,
-UTF-8. A segment's first line is its header; it says all there is to know about the other lines:
+UTF-8. The first line of a segment is its header, which describes the other lines:
 
     {"spool":1,"model":"loans","version":"3f…","task":"regression",
      "features":[{"name":"ph","type":"number","minimum":2.7,"maximum":4.0},…],
      "prediction":{"minimum":4.3,"maximum":7.2},"target":{"name":"quality",…}}
 
-(minimum, maximum: what training saw; of the target: what is possible). Each other line is an event:
+Minimum and maximum are those of the training rows; those of the target are its allowed range. Each
+other line is an event:
 
     {"prediction_id":"…","time":1764000000.25,"features":[3.5,null,…],"prediction":5.6}
     {"label_of":"…","time":1764000900.5,"version":"3f…","actual":6.0}
@@ -17,14 +18,14 @@ UTF-8. A segment's first line is its header; it says all there is to know about 
 `features` are in the header's order, null where missing; `time` is in seconds since 1970;
 `version` is that of the model that made the prediction.
 
-One worker appends to a segment, and holds an exclusive flock on it for as long as it may grow. A
-last line without a line feed is torn: its answer never went out, or it was counted as failed. A
-label is written after its prediction, perhaps to another worker's segment. The publisher removes a
-segment it has published, or renames it to `….published.jsonl` to keep it. What is written survives
-the death of every process, not that of the machine: nothing is fsynced.
+One worker appends to a segment and holds an exclusive flock on it while it may grow. A last line
+without a line feed is incomplete: its answer was not sent, or it was counted as failed. A label is
+written after its prediction, possibly to another worker's segment. The publisher removes a segment
+after publishing it, or renames it to `….published.jsonl` to keep it. Written events survive the
+death of any process, but not a crash of the machine, because nothing is fsynced.
 
-Beside the segments lies `reference-<version>.csv`, where the bundle carries its training rows: a
-column for each feature, for the target, and for the `prediction`.
+If the bundle contains reference rows, the directory also has `reference-<version>.csv`, with a
+column for each feature, for the target and for the `prediction`.
 """
 
 import errno
@@ -49,9 +50,9 @@ SUFFIX = ".jsonl"
 PUBLISHED_SUFFIX = ".published.jsonl"
 _UNFINISHED_SUFFIX = ".new"
 _NO_SEGMENT = -1
-# An unfinished segment lives for microseconds, unless its worker was killed in just these.
+# A segment is unfinished for microseconds; an older one belongs to a worker that was killed then.
 _UNFINISHED_SECONDS = 60.0
-# After a failure the disk is left alone for so long: it is likely to be full still.
+# After a failure nothing is written for this time, because the disk is probably still full.
 _RETRY_SECONDS = 1.0
 
 Outcome = Literal["written", "failed", "dropped"]
@@ -62,10 +63,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a spool and its segments grow, and how old a segment gets before it is closed.
+    """The maximum size of a spool, and the size and age at which a segment is closed.
 
-    All workers together keep to `max_bytes`; for a moment after some of them have begun a segment
-    at once, there may be a segment too much of each.
+    `max_bytes` applies to all workers together. If several workers start a segment at the same
+    time, the spool may briefly exceed it by one segment per worker.
     """
 
     max_bytes: int
@@ -76,7 +77,7 @@ class Limits:
 class Spool:
     """Appends one worker's events. Not thread-safe.
 
-    Never raises: what cannot be written is counted, and the prediction goes out all the same.
+    It never raises: events that cannot be written are counted, and predictions are answered anyway.
     """
 
     def __init__(
@@ -97,10 +98,10 @@ class Spool:
         self._retries_at = 0.0
 
     def append(self, events: Sequence[Prediction | Label]) -> None:
-        """Write events with one system call; when this returns, the death of a process is no loss.
+        """Write events with one system call, so that they survive the death of this process.
 
-        Each is counted: as `written`, or as `failed` where the disk refused. Events that a full
-        spool loses, oldest first, are counted as `dropped`.
+        Each event is counted as `written`, or as `failed` if the disk rejected it. Events that a
+        full spool loses, oldest first, are counted as `dropped`.
         """
         if not events:
             return
@@ -118,25 +119,25 @@ class Spool:
             written = len(events) if size == len(lines) else lines.count(b"\n", 0, size)
             if written < len(events):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
-        except Exception as error:  # noqa: BLE001 the prediction still goes out
+        except Exception as error:  # noqa: BLE001 the prediction is answered anyway
             self._fail(len(events) - written, error, now)
         self._count("written", written)
 
     def close(self) -> None:
-        """Close the segment: nobody waits for more of it."""
+        """Close the segment, so that readers do not wait for more of it."""
         if self._descriptor != _NO_SEGMENT:
             os.close(self._descriptor)
             self._descriptor, self._closes_at = _NO_SEGMENT, 0.0
 
     def _fail(self, events: int, error: Exception, now: float) -> None:
-        """Count what is lost, and leave the segment: nothing may follow a torn line."""
+        """Count the lost events and close the segment: no line may follow an incomplete one."""
         self._count("failed", events)
         log.error("%d events were not spooled: %s", events, error)
         self._retries_at = now + _RETRY_SECONDS
         self.close()
 
     def _begin_segment(self, wanted: int, now: float) -> None:
-        """Go on with a new segment, where there is room for `wanted` bytes. Raises OSError."""
+        """Start a new segment with room for `wanted` bytes. Raises OSError."""
         self.close()
         _make_room(self._directory, self._limits, wanted, self._count)
         self._descriptor = _begin(self._directory, self._header)
@@ -145,7 +146,7 @@ class Spool:
 
 
 def place_reference(directory: Path, bundle: Path, manifest: Manifest) -> None:
-    """Copy the bundle's training rows, if it carries them, to where the spool's readers look.
+    """Copy the bundle's reference rows, if it has any, to the spool for its readers.
 
     Raises OSError.
     """
@@ -158,7 +159,7 @@ def place_reference(directory: Path, bundle: Path, manifest: Manifest) -> None:
 
 
 def _begin(directory: Path, header: bytes) -> int:
-    """Return the descriptor of a new segment: locked, and with its header, before any sees it."""
+    """Return the descriptor of a new segment, which is locked and has its header."""
     path = directory / f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
     unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
     descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
@@ -177,9 +178,9 @@ def _begin(directory: Path, header: bytes) -> int:
 def _make_room(
     directory: Path, limits: Limits, wanted: int, count: Callable[[Outcome, int], None]
 ) -> None:
-    """Remove whole segments until another one fits: published ones first, then the oldest.
+    """Remove segments until another one fits: published ones first, then the oldest.
 
-    Segments still being written stay, and count as if they were full. Raises OSError.
+    Open segments are not removed, and count as if they were full. Raises OSError.
     """
     _remove_unfinished(directory)
     closed: list[tuple[bool, Path, int]] = []
@@ -202,7 +203,10 @@ def _make_room(
 
 
 def _inspect(path: Path) -> tuple[int, bool]:
-    """Return a segment's size in bytes, and whether somebody writes it; of one gone, 0."""
+    """Return a segment's size in bytes and whether a worker writes to it.
+
+    The size of a segment that no longer exists is 0.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -219,7 +223,7 @@ def _inspect(path: Path) -> tuple[int, bool]:
 
 
 def _remove(path: Path) -> int:
-    """Remove a segment; return the number of its events, 0 where another was quicker."""
+    """Remove a segment and return the number of its events, or 0 if it no longer exists."""
     try:
         content = path.read_bytes()
         path.unlink()
@@ -229,7 +233,7 @@ def _remove(path: Path) -> int:
 
 
 def _remove_unfinished(directory: Path) -> None:
-    """Remove what workers left that were killed while they began a segment."""
+    """Remove the segments of workers that were killed before writing a header."""
     for path in directory.glob(f"*{_UNFINISHED_SUFFIX}"):
         try:
             if time.time() - path.stat().st_mtime > _UNFINISHED_SECONDS:

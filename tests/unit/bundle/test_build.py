@@ -1,4 +1,4 @@
-"""Bundles: the same data gives the same bytes, and what cannot be monitored is not built."""
+"""Bundles are reproducible, and data that cannot be monitored is rejected."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Break = Callable[[pd.DataFrame], Any]
 
 
 def frame(rows: int = 400, seed: int = 0) -> pd.DataFrame:
-    """Return a table that a bundle can be built from."""
+    """Return a data frame that a bundle can be built from."""
     random = np.random.default_rng(seed)
     a, b = random.normal(0, 1, rows), random.normal(0, 1, rows)
     return pd.DataFrame({"a": a, "b (%)": b, "y": 2 * a - b + random.normal(0, 0.1, rows)})
@@ -42,21 +42,21 @@ def build(directory: Path, train: pd.DataFrame | None = None, recipe: Recipe = R
 
 
 def without_time(bundle: Path) -> dict[str, bytes]:
-    """Return a bundle's files but for the one that says when it was built."""
+    """Return a bundle's files except the one with the time of the build."""
     return {
         path.name: path.read_bytes() for path in bundle.iterdir() if path.name != "trained_at.txt"
     }
 
 
-def test_same_data_same_bytes(tmp_path: Path) -> None:
-    """Built twice, from copies of the frames: every file is equal but for the time."""
+def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Two builds from copies of the frames differ only in the time of the build."""
     build(tmp_path / "one")
     build(tmp_path / "two", frame().copy())
 
     assert without_time(tmp_path / "one") == without_time(tmp_path / "two")
 
 
-def test_boosted_trees_are_as_reproducible(tmp_path: Path) -> None:
+def test_boosted_trees_are_reproducible(tmp_path: Path) -> None:
     """Parallel sums would differ in their last bits, and with them the version."""
     estimator = HistGradientBoostingRegressor(max_iter=5, random_state=0)
     versions = {
@@ -67,21 +67,21 @@ def test_boosted_trees_are_as_reproducible(tmp_path: Path) -> None:
     assert len(versions) == 1
 
 
-def test_other_data_is_another_version(tmp_path: Path) -> None:
+def test_other_data_gives_another_version(tmp_path: Path) -> None:
     """The version is a hash of the estimator."""
     assert build(tmp_path / "1").version != build(tmp_path / "2", frame(seed=2)).version
 
 
 def test_building_does_not_fit_the_callers_estimator(tmp_path: Path) -> None:
-    """A clone is fitted: the same estimator object builds the next bundle from scratch."""
+    """A clone is fitted, so the estimator can be used for the next bundle."""
     estimator = LinearRegression()
     build_bundle(estimator, frame(), frame(100, seed=1), RECIPE, tmp_path)
 
     assert not hasattr(estimator, "coef_")
 
 
-def test_what_was_built_is_what_is_loaded(tmp_path: Path) -> None:
-    """Manifest and predictions survive the way through the files."""
+def test_a_loaded_bundle_equals_the_built_one(tmp_path: Path) -> None:
+    """Manifest and predictions are the same after writing and loading."""
     built = build(tmp_path)
     loaded = load_bundle(tmp_path)
 
@@ -91,8 +91,8 @@ def test_what_was_built_is_what_is_loaded(tmp_path: Path) -> None:
     assert expected.predict(rows) == pytest.approx(loaded.estimator.predict(rows), abs=1e-12)
 
 
-def test_validation_is_of_the_held_out_rows(tmp_path: Path) -> None:
-    """MAE and RMSE by hand; the cross-validated ones are near them and not the same."""
+def test_validation_errors_are_those_of_the_held_out_rows(tmp_path: Path) -> None:
+    """MAE and RMSE equal a computation by hand; cross-validated errors are similar, not equal."""
     validation = build(tmp_path).validation
     held_out = frame(100, seed=1)
 
@@ -105,8 +105,8 @@ def test_validation_is_of_the_held_out_rows(tmp_path: Path) -> None:
     assert validation.rows == 100
 
 
-def test_nullable_feature_may_miss_values(tmp_path: Path) -> None:
-    """Its missing rows have a bin of their own; in any dtype that pandas has for them."""
+def test_a_nullable_feature_may_have_missing_values(tmp_path: Path) -> None:
+    """Its missing rows have a bin of their own, for each dtype that pandas has for them."""
     features = (Feature(name="a", description="", nullable=True), RECIPE.features[1])
     recipe = Recipe(name="made-up", target=RECIPE.target, features=features)
     train = frame()
@@ -130,8 +130,8 @@ def rows_of(path: Path) -> list[tuple[float, ...]]:
     return [*table.itertuples(index=False, name=None)]
 
 
-def test_rows_for_the_traffic_are_in_the_bundle(tmp_path: Path) -> None:
-    """Held-out and drifted rows, to the last digit, in files whose hashes are listed."""
+def test_the_bundle_has_rows_for_the_traffic(tmp_path: Path) -> None:
+    """Held-out and drifted rows are in files whose hashes are listed, equal to the last digit."""
     held_out, drifted = frame(100, seed=1), frame(30, seed=2) + 0.5
     built = build_bundle(LinearRegression(), frame(), held_out, RECIPE, tmp_path, drifted=drifted)
 
@@ -142,7 +142,7 @@ def test_rows_for_the_traffic_are_in_the_bundle(tmp_path: Path) -> None:
 
 
 def test_drifted_rows_are_optional(tmp_path: Path) -> None:
-    """Without them there is no file, nor is one left of an earlier bundle."""
+    """Without them there is no file, and that of an earlier bundle is removed."""
     build_bundle(
         LinearRegression(), frame(), frame(100, seed=1), RECIPE, tmp_path, drifted=frame(30)
     )
@@ -153,7 +153,7 @@ def test_drifted_rows_are_optional(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_rows_for_the_traffic_loads(tmp_path: Path) -> None:
-    """One that was built before there were any: the format is the same."""
+    """A bundle of an older version has no such rows; its format is the same."""
     build(tmp_path)
     path = tmp_path / "bundle.json"
     manifest = json.loads(path.read_text("utf-8"))
@@ -164,8 +164,10 @@ def test_a_bundle_without_rows_for_the_traffic_loads(tmp_path: Path) -> None:
     assert load_bundle(tmp_path).manifest.format == 1
 
 
-def test_rows_for_the_traffic_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many rows a seeded sample is kept, the same each time."""
+def test_the_number_of_rows_for_the_traffic_is_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seeded sample of many rows is kept, which is the same in each build."""
     monkeypatch.setattr("bundle.build.TRAFFIC_ROWS", 10)
     for name in ("one", "two"):
         build(tmp_path / name)
@@ -186,10 +188,10 @@ def test_rows_for_the_traffic_are_capped(tmp_path: Path, monkeypatch: pytest.Mon
         (lambda rows: rows.assign(**{"b (%)": 11.0}), r"drifted.csv: .* 11 is above its maximum"),
     ],
 )
-def test_rejects_rows_that_the_service_would_reject(
+def test_traffic_rows_that_the_service_would_reject_are_rejected(
     breaks: Break, message: str, tmp_path: Path
 ) -> None:
-    """They would show up as failures of the traffic; nothing is written."""
+    """They would appear as failures of the traffic; nothing is written."""
     drifted = breaks(frame(30, seed=2))
     with pytest.raises(UnmonitorableError, match=message):
         build_bundle(
@@ -200,7 +202,7 @@ def test_rejects_rows_that_the_service_would_reject(
 
 
 def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
-    """A column need not be float64 to be numeric; a flag is one, however rare."""
+    """A numeric column need not be float64, and a rarely set flag gets two bins."""
     train = frame()
     train["a"] = (np.arange(400) * 7 % 13).astype("int8")
     train["b (%)"] = np.arange(400) % 100 == 0
@@ -213,7 +215,7 @@ def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
     [
         (lambda train: train.drop(columns="a"), "column a is not in the data frame"),
         (lambda train: train.drop(columns="y"), "column y is not in the data frame"),
-        (lambda train: train.head(MIN_ROWS - 1), "199 training rows: fewer than 200"),
+        (lambda train: train.head(MIN_ROWS - 1), "199 training rows: at least 200"),
         (lambda train: train.assign(a=3.5), r"a is constant \(3.5\)"),
         (lambda train: train.assign(a="text"), "column a is not numeric: .*text"),
         (lambda train: train.assign(a=["1", "x"] * 200), "column a is not numeric: .*x"),
@@ -240,16 +242,18 @@ def test_integers_and_booleans_are_numbers(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_refuses_data_that_cannot_be_monitored(breaks: Break, message: str, tmp_path: Path) -> None:
-    """The message says which column and why; nothing is written."""
+def test_data_that_cannot_be_monitored_is_rejected(
+    breaks: Break, message: str, tmp_path: Path
+) -> None:
+    """The message names the column and the reason; nothing is written."""
     with pytest.raises(UnmonitorableError, match=message):
         build(tmp_path / "bundle", breaks(frame()))
 
     assert not (tmp_path / "bundle").exists()
 
 
-def test_enough_rows_are_enough(tmp_path: Path) -> None:
-    """200 rows build."""
+def test_the_minimum_number_of_rows_is_accepted(tmp_path: Path) -> None:
+    """A bundle can be built from exactly 200 rows."""
     assert build(tmp_path, frame(MIN_ROWS)).rows == MIN_ROWS
 
 
@@ -257,15 +261,15 @@ def test_enough_rows_are_enough(tmp_path: Path) -> None:
     ("names", "message"),
     [
         (("a", "prediction"), "a feature is called prediction"),
-        (("a", "a"), "two features have one name"),
+        (("a", "a"), "two features have the same name"),
         (("a", "_body"), "a feature is called _body"),
         (("_other", "a"), "a feature is called _other"),
     ],
 )
-def test_refuses_names_that_would_be_confused(
+def test_an_ambiguous_feature_name_is_rejected(
     names: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
-    """The prediction is monitored under this name; a name stands for one column."""
+    """A name stands for one column and must not be a name that the metrics use otherwise."""
     features = [Feature(name=name, description="") for name in names]
     train = frame().assign(prediction=frame()["a"])
 
@@ -273,16 +277,16 @@ def test_refuses_names_that_would_be_confused(
         build(tmp_path, train, Recipe(name="made-up", target=RECIPE.target, features=features))
 
 
-def test_refuses_a_target_that_answers_could_not_hold(tmp_path: Path) -> None:
-    """An answer has the id and the version beside the target."""
+def test_a_target_named_like_a_field_of_answers_is_rejected(tmp_path: Path) -> None:
+    """Answers contain the id and the version beside the target."""
     target = Quantity(name="model_version", description="")
 
     with pytest.raises(UnmonitorableError, match="the target is called model_version"):
         build(tmp_path, None, Recipe(name="x", target=target, features=RECIPE.features))
 
 
-def test_a_feature_without_an_example_is_given_one(tmp_path: Path) -> None:
-    """One of the values it has in training; an example that is given stays."""
+def test_a_feature_without_an_example_gets_one(tmp_path: Path) -> None:
+    """The example is one of its training values; a given example is kept."""
     features = (
         Feature(name="a", description=""),
         Feature(name="b (%)", description="", example=12.5),
@@ -294,16 +298,16 @@ def test_a_feature_without_an_example_is_given_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", 'a"b', "a\\b", "a\nb", "a\0b", "x" * 101])
-def test_refuses_names_that_no_decoder_takes(name: str) -> None:
-    """They would be refused by a worker when it starts: too late."""
+def test_a_name_that_the_decoder_rejects_is_rejected(name: str) -> None:
+    """Otherwise a worker would reject it only at its start."""
     with pytest.raises(ValidationError):
         Feature(name=name, description="")
 
 
-def test_the_time_of_the_build_is_beside_the_manifest(
+def test_the_time_of_the_build_is_in_its_own_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """UTC; SOURCE_DATE_EPOCH makes it reproducible; without the file it is unknown."""
+    """It is in UTC and follows SOURCE_DATE_EPOCH; without the file it is unknown."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
     build(tmp_path)
 
@@ -311,21 +315,21 @@ def test_the_time_of_the_build_is_beside_the_manifest(
     assert trained_at(tmp_path / "nowhere") == "unknown"
 
 
-def test_a_bundle_is_replaced_whole(tmp_path: Path) -> None:
-    """Building into the directory of an older bundle leaves one that loads."""
+def test_a_bundle_can_be_built_over_an_older_one(tmp_path: Path) -> None:
+    """Building into the directory of an older bundle results in one that loads."""
     build(tmp_path, frame(seed=2))
     built = build(tmp_path)
 
     assert load_manifest(tmp_path) == built
 
 
-def test_the_manifest_is_json_for_everybody(tmp_path: Path) -> None:
-    """UTF-8, no NaN, a line feed at the end."""
+def test_the_manifest_is_standard_json(tmp_path: Path) -> None:
+    """It is UTF-8 without NaN and ends with a line feed."""
     build(tmp_path)
     text = (tmp_path / "bundle.json").read_text("utf-8")
 
-    def refuse(constant: str) -> None:
+    def fail(constant: str) -> None:
         pytest.fail(f"{constant} in bundle.json")
 
-    json.loads(text, parse_constant=refuse)
+    json.loads(text, parse_constant=fail)
     assert text.endswith("}\n")

@@ -1,4 +1,4 @@
-"""Loading a bundle: one clear line for whatever is wrong with it, and no pickle on trust."""
+"""Loading a bundle: every error is one clear line, and only verified pickles are loaded."""
 
 import hashlib
 import pickle
@@ -15,7 +15,7 @@ MODEL = "model.joblib"
 
 
 class Bomb:
-    """An object that makes a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,13 +31,13 @@ def _bundle(tmp_path: Path) -> Path:
     directory.mkdir()
     manifest = make_manifest().model_dump_json(exclude_none=True)
     (directory / "bundle.json").write_text(manifest, "utf-8")
-    put(directory, pickle.dumps([1, 2, 3]))
+    replace_estimator(directory, pickle.dumps([1, 2, 3]))
     edit_manifest(directory, files={MODEL: sha256(directory / MODEL)})
     return directory
 
 
-def put(bundle: Path, content: bytes) -> None:
-    """Put another estimator in a bundle."""
+def replace_estimator(bundle: Path, content: bytes) -> None:
+    """Replace the estimator in a bundle."""
     (bundle / MODEL).write_bytes(content)
 
 
@@ -47,7 +47,7 @@ def sha256(path: Path) -> str:
 
 
 def failure(bundle: Path) -> str:
-    """Return why a bundle does not load, at start as in a worker: one line."""
+    """Return the one-line error with which a bundle does not load, at start and in a worker."""
     with pytest.raises(BundleError) as at_start:
         load_manifest(bundle)
     with pytest.raises(BundleError) as in_worker:
@@ -57,15 +57,15 @@ def failure(bundle: Path) -> str:
     return str(at_start.value)
 
 
-def test_a_sound_bundle_loads(bundle: Path) -> None:
-    """The fixture is sound: what the other tests refuse, they refuse for their own reason."""
+def test_a_valid_bundle_loads(bundle: Path) -> None:
+    """The fixture is valid, so each other test fails for its own reason."""
     assert load_bundle(bundle).manifest == load_manifest(bundle)
 
 
 def test_nothing_is_unpickled_before_its_hash_is_checked(bundle: Path, tmp_path: Path) -> None:
-    """A pickle that makes a file when it is read makes none, unless bundle.json vouches for it."""
+    """A pickle with a side effect has none unless its hash is in bundle.json."""
     crater = tmp_path / "crater"
-    put(bundle, pickle.dumps(Bomb(crater)))
+    replace_estimator(bundle, pickle.dumps(Bomb(crater)))
 
     assert "model.joblib is corrupt: its SHA-256 is" in failure(bundle)
     assert not crater.exists()
@@ -75,19 +75,19 @@ def test_nothing_is_unpickled_before_its_hash_is_checked(bundle: Path, tmp_path:
     assert crater.exists()
 
 
-def test_one_changed_bit_is_found(bundle: Path) -> None:
-    """Anywhere in the file."""
+def test_a_changed_bit_is_detected(bundle: Path) -> None:
+    """A file whose last bit has changed is reported as corrupt."""
     content = bytearray((bundle / MODEL).read_bytes())
     content[-1] ^= 1
-    put(bundle, bytes(content))
+    replace_estimator(bundle, bytes(content))
 
     assert "is corrupt" in failure(bundle)
 
 
-def test_what_does_not_unpickle_says_so(bundle: Path) -> None:
-    """The hash is right and the content is not: another version of a library, perhaps."""
+def test_an_estimator_that_does_not_unpickle_is_reported(bundle: Path) -> None:
+    """Its hash is correct but not its content, for instance after an upgrade of a library."""
     for content in (b"", b"not a pickle", b"cno_such_module\nThing\n."):
-        put(bundle, content)
+        replace_estimator(bundle, content)
         edit_manifest(bundle, files={MODEL: sha256(bundle / MODEL)})
 
         with pytest.raises(BundleError, match=r"model\.joblib does not load: ") as failed:
@@ -96,19 +96,19 @@ def test_what_does_not_unpickle_says_so(bundle: Path) -> None:
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    """With what is missing."""
+    """The error names the directory and the missing file."""
     assert failure(tmp_path / "nowhere") == (
         f"no bundle at {tmp_path / 'nowhere'}: bundle.json: No such file or directory"
     )
 
 
-def test_a_file_instead_of_a_directory_is_named(bundle: Path) -> None:
+def test_a_file_instead_of_a_directory_is_rejected(bundle: Path) -> None:
     """MODEL_BUNDLE is the directory, not bundle.json."""
     assert failure(bundle / "bundle.json").endswith("Not a directory")
 
 
 def test_a_missing_estimator_is_named(bundle: Path) -> None:
-    """The manifest lists it."""
+    """The error names the file that the manifest lists."""
     (bundle / MODEL).unlink()
 
     assert failure(bundle) == f"{bundle / MODEL}: No such file or directory"
@@ -130,8 +130,8 @@ def test_a_missing_estimator_is_named(bundle: Path) -> None:
     ],
     ids=lambda value: repr(value)[:25],
 )
-def test_what_is_no_manifest_says_so(bundle: Path, content: bytes, reason: str) -> None:
-    """Not JSON, another format, or a field that is missing."""
+def test_an_invalid_manifest_is_reported(bundle: Path, content: bytes, reason: str) -> None:
+    """The error says that it is not JSON, has another format, or lacks a field."""
     (bundle / "bundle.json").write_bytes(content)
 
     assert reason in failure(bundle)
@@ -151,15 +151,15 @@ def test_what_is_no_manifest_says_so(bundle: Path, content: bytes, reason: str) 
     ],
     ids=str,
 )
-def test_a_wrong_field_is_named(bundle: Path, changes: dict[str, Any], where: str) -> None:
-    """By its path in the file."""
+def test_an_invalid_field_is_named(bundle: Path, changes: dict[str, Any], where: str) -> None:
+    """The error contains the path of the field in the file."""
     edit_manifest(bundle, **changes)
 
     assert where in failure(bundle)
 
 
-def test_references_in_another_order_are_refused(bundle: Path) -> None:
-    """Each feature would be held against the distribution of its neighbour."""
+def test_references_in_another_order_are_rejected(bundle: Path) -> None:
+    """Otherwise a feature would be compared with the distribution of another."""
     reference = list(load_manifest(bundle).reference)
     swapped = [reference[1], reference[0], *reference[2:]]
     edit_manifest(bundle, reference=[each.model_dump(exclude_none=True) for each in swapped])
@@ -183,7 +183,7 @@ def test_references_in_another_order_are_refused(bundle: Path) -> None:
     ],
 )
 def test_a_file_outside_the_bundle_is_not_read(bundle: Path, name: str) -> None:
-    """A name is a plain one: no path leads out of the directory."""
+    """File names have no path, so none leads out of the directory."""
     files = {MODEL: sha256(bundle / MODEL), name: "0" * 64}
     shutil.copy(bundle / MODEL, bundle.parent / "evil")
     edit_manifest(bundle, files=files)
@@ -191,8 +191,8 @@ def test_a_file_outside_the_bundle_is_not_read(bundle: Path, name: str) -> None:
     assert "String should match pattern" in failure(bundle)
 
 
-def test_a_name_with_a_line_feed_is_not_plain(bundle: Path) -> None:
-    """The pattern holds to the very end of the name."""
+def test_a_file_name_with_a_line_feed_is_rejected(bundle: Path) -> None:
+    """The pattern matches up to the very end of the name."""
     edit_manifest(bundle, files={f"{MODEL}\n": sha256(bundle / MODEL)})
 
     with pytest.raises(BundleError, match="String should match pattern"):

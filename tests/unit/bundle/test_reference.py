@@ -1,7 +1,8 @@
-"""Reference bins: deciles of the training rows, ties merged, no bin empty."""
+"""Reference bins are deciles of the training rows; ties are merged, and no bin is empty."""
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bundle.arrays import Floats
 from bundle.reference import bin_edges, describe, smoothed_ratios
@@ -22,7 +23,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("values", SAMPLES.values(), ids=SAMPLES)
 def test_bins_are_numpys_histogram_of_the_rows(values: Floats) -> None:
-    """Counts are those of np.histogram over the edges; none is 0; ten at most."""
+    """Counts equal np.histogram over the edges; there are two to ten bins, none of them empty."""
     reference = describe("x", values)
     counts = [each.count for each in reference.bins]
 
@@ -35,7 +36,7 @@ def test_bins_are_numpys_histogram_of_the_rows(values: Floats) -> None:
 
 @pytest.mark.parametrize("values", SAMPLES.values(), ids=SAMPLES)
 def test_edges_are_values_of_the_data_and_increase(values: Floats) -> None:
-    """No edge lies between two values that both occur: a float's last bit cannot matter."""
+    """No edge lies between two values, so the last bit of a float cannot matter."""
     edges = bin_edges(values)
 
     assert set(edges) <= set(values)
@@ -43,14 +44,14 @@ def test_edges_are_values_of_the_data_and_increase(values: Floats) -> None:
 
 
 def test_without_ties_the_bins_are_deciles() -> None:
-    """Ten bins, each a tenth of the rows."""
+    """There are ten bins, each with a tenth of the rows."""
     counts = [each.count for each in describe("x", SAMPLES["normal"]).bins]
 
     assert counts == [100] * 10
 
 
-def test_many_zeros_share_a_bin() -> None:
-    """A third of the rows are 0; they are one bin, and no other bin is empty for it."""
+def test_equal_values_are_in_one_bin() -> None:
+    """A third of the rows are 0 and are in one bin; no other bin is empty because of them."""
     values = SAMPLES["many zeros"]
     reference = describe("x", values)
 
@@ -59,8 +60,8 @@ def test_many_zeros_share_a_bin() -> None:
     assert min(each.count for each in reference.bins) > 0
 
 
-def test_a_nullable_feature_has_a_bin_for_missing() -> None:
-    """Last, counted, and there even when no training row is missing."""
+def test_a_nullable_feature_has_a_bin_for_missing_values() -> None:
+    """It is the last bin and exists even if no training row is missing."""
     values = SAMPLES["normal"].copy()
     full = describe("x", values, nullable=True)
     values[::4] = np.nan
@@ -72,19 +73,21 @@ def test_a_nullable_feature_has_a_bin_for_missing() -> None:
     assert sum(each.count for each in gaps.bins) == 1000
 
 
-def test_mean_sigma_and_extremes_are_of_the_known_values() -> None:
-    """Population σ, as the sums of z and z² will be measured against."""
+def test_mean_sigma_and_extremes_ignore_missing_values() -> None:
+    """σ is the population standard deviation, which the z-scores are computed with."""
     values = SAMPLES["normal"].copy()
     values[::4] = np.nan
     reference = describe("x", values, nullable=True)
 
     assert reference.mean == pytest.approx(np.nanmean(values), rel=1e-12)
     assert reference.sigma == pytest.approx(np.nanstd(values), rel=1e-12)
+    known = values[~np.isnan(values)]
+    assert reference.kurtosis == pytest.approx(stats.kurtosis(known, fisher=False), rel=1e-12)
     assert (reference.minimum, reference.maximum) == (np.nanmin(values), np.nanmax(values))
 
 
 def test_ratios_are_smoothed_and_sum_to_one() -> None:
-    """(count + ½) / (rows + ½·bins): never 0."""
+    """A ratio is (count + ½) / (rows + ½·bins), which is never 0."""
     ratios = smoothed_ratios([0, 3, 7])
 
     assert ratios == pytest.approx([0.5 / 11.5, 3.5 / 11.5, 7.5 / 11.5])
@@ -92,7 +95,7 @@ def test_ratios_are_smoothed_and_sum_to_one() -> None:
 
 
 def test_absolute_errors_are_means_by_bin() -> None:
-    """The error that was promised for predictions like these."""
+    """Each bin has the mean error of the predictions in it."""
     values = SAMPLES["normal"]
     errors = np.abs(RANDOM.normal(0, 1, 1000))
     reference = describe("x", values, absolute_errors=errors)
@@ -102,8 +105,8 @@ def test_absolute_errors_are_means_by_bin() -> None:
     assert expected == pytest.approx([each.absolute_error for each in reference.bins])
 
 
-def test_ranges_tell_the_bins_apart() -> None:
-    """What a person reads is different for every bin, also where edges differ in the 8th digit."""
+def test_ranges_of_bins_are_distinct() -> None:
+    """Every bin has a different range, even if edges differ only in the 8th digit."""
     for values in (*SAMPLES.values(), 1e6 + SAMPLES["normal"] * 1e-3):
         ranges = [each.range for each in describe("x", values).bins]
 

@@ -1,4 +1,4 @@
-"""Compiled trees predict the estimator's very numbers, or are not made at all."""
+"""Compiled trees predict exactly the estimator's numbers, or are not created."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def _assert_equal(estimator: Any, tables: TreeTables, rows: Floats) -> None:  # 
 @pytest.mark.parametrize("leaves", [2, 3, 31, 32, 33, 64])
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_tables_predict_the_same_bits_for_any_number_of_leaves(leaves: int, missing: float) -> None:
-    """2 to 64 leaves, with and without missing values, alone or in a batch: no bit differs."""
+    """For 2 to 64 leaves, with and without missing values, alone or in a batch, no bit differs."""
     rows, target = _data(leaves, missing=missing)
     booster = HistGradientBoostingRegressor(
         max_iter=20, max_leaf_nodes=leaves, min_samples_leaf=2, random_state=0
@@ -52,7 +52,7 @@ def test_tables_predict_the_same_bits_for_any_number_of_leaves(leaves: int, miss
     ids=str,
 )
 def test_a_scaler_in_front_is_compiled_with_the_trees(loss: str, scaler: StandardScaler) -> None:
-    """A StandardScaler, whichever of its halves is on, is part of the tables."""
+    """A StandardScaler is part of the tables, with its mean, its scale or both."""
     rows, target = _data(1)
     booster = HistGradientBoostingRegressor(
         max_iter=10, loss=loss, quantile=0.3 if loss == "quantile" else None, random_state=0
@@ -62,8 +62,8 @@ def test_a_scaler_in_front_is_compiled_with_the_trees(loss: str, scaler: Standar
     _assert_equal(pipeline, compile_trees(pipeline), rows)
 
 
-def test_values_training_never_saw_and_thresholds_themselves_go_the_same_way() -> None:
-    """Thresholds, their neighbours, huge values, zeros of both signs and NaN: no bit differs."""
+def test_thresholds_and_extreme_values_are_predicted_equally() -> None:
+    """Thresholds, their neighbours, huge values, 0, infinities and NaN are predicted equally."""
     rows, target = _data(2)
     booster = HistGradientBoostingRegressor(max_iter=30, random_state=0).fit(rows, target)
     tables = compile_trees(booster)
@@ -78,15 +78,15 @@ def test_values_training_never_saw_and_thresholds_themselves_go_the_same_way() -
 
 
 def test_a_constant_target_compiles_to_trees_of_one_leaf() -> None:
-    """A tree that never splits is its leaf."""
+    """A tree without splits is compiled to its leaf."""
     rows, _ = _data(3)
     booster = HistGradientBoostingRegressor(max_iter=3).fit(rows, np.full(500, 2.5))
 
     np.testing.assert_array_equal(compile_trees(booster).predict(rows), np.full(500, 2.5))
 
 
-def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    """The file holds arrays, nothing pickled, and predicts as before; its bytes are repeatable."""
+def test_loaded_tables_equal_the_saved_tables(tmp_path: Path) -> None:
+    """The file holds arrays without pickles, its bytes are repeatable; predictions are equal."""
     rows, target = _data(4)
     tables = compile_trees(HistGradientBoostingRegressor(random_state=0).fit(rows, target))
     path = tmp_path / "trees.npy"
@@ -126,8 +126,8 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
         "categories",
     ],
 )
-def test_what_cannot_be_compiled_is_refused(estimator: Any, reason: str) -> None:  # noqa: ANN401
-    """The reason says what the tables cannot hold; such an estimator is served as it is."""
+def test_an_estimator_that_cannot_be_compiled_is_rejected(estimator: Any, reason: str) -> None:  # noqa: ANN401
+    """The error names what the tables cannot represent; such an estimator is served uncompiled."""
     rows, target = _data(5)
     rows[:, 0] = np.arange(500) % 7
 
@@ -135,8 +135,8 @@ def test_what_cannot_be_compiled_is_refused(estimator: Any, reason: str) -> None
         compile_trees(estimator.fit(rows, np.abs(target)))
 
 
-def test_rows_are_predicted_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many of them a block takes."""
+def test_predictions_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows have the same predictions for any number of rows per block."""
     rows, target = _data(3, missing=0.1)
     booster = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(rows, target)
     whole = booster.predict(rows)

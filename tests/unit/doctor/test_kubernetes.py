@@ -1,4 +1,4 @@
-"""The doctor's judgement of a cluster's answers."""
+"""How the doctor judges a cluster's answers."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.findings import problems
 from tools.doctor.cluster import Kubectl
 from tools.doctor.cluster import examine as examine_cluster
-from tools.doctor.findings import Finding, Level
+from tools.doctor.findings import Level
 from tools.doctor.kubernetes import dashboards, endpoints, mismatches, pods, selection, that_select
 
 Json = dict[str, Any]
@@ -24,13 +25,6 @@ CHARTS: Json = {
         "ruleNamespaceSelector": {},
     },
 }
-
-
-def ills(findings: list[Finding]) -> list[str]:
-    """Return the texts of what is wrong; each must have a remedy."""
-    found = [finding for finding in findings if finding.level is Level.ILL]
-    assert all(finding.remedy for finding in found)
-    return [finding.text for finding in found]
 
 
 def custom(kind: str = "ServiceMonitor", **labels: str) -> Json:
@@ -50,12 +44,12 @@ BOTH = [custom(release="prometheus-stack"), custom("PrometheusRule", release="pr
 
 def test_what_is_selected_is_one_line() -> None:
     """A monitor and a rule with the release's label."""
-    assert ills(selection([CHARTS], BOTH, NAMESPACES)) == []
+    assert problems(selection([CHARTS], BOTH, NAMESPACES)) == []
 
 
 def test_the_missing_label_is_named() -> None:
-    """The operator ignores it without a word; the doctor says which label it wants."""
-    found = ills(selection([CHARTS], [custom(release="other"), BOTH[1]], NAMESPACES))
+    """The operator ignores it silently; the doctor names the label it wants."""
+    found = problems(selection([CHARTS], [custom(release="other"), BOTH[1]], NAMESPACES))
 
     who = "Prometheus monitoring/prometheus-stack-kube-prom-prometheus"
     reason = f"{who} wants the label release=prometheus-stack"
@@ -75,7 +69,7 @@ def test_namespaces_count_as_well(namespace_selector: Json | None, reason: str) 
     """None means the operator's own namespace, {} means all of them."""
     spec = {**CHARTS["spec"], "serviceMonitorNamespaceSelector": namespace_selector}
 
-    found = ills(selection([{**CHARTS, "spec": spec}], BOTH, NAMESPACES))
+    found = problems(selection([{**CHARTS, "spec": spec}], BOTH, NAMESPACES))
 
     assert [reason in text for text in found] == ([True] if reason else [])
 
@@ -84,14 +78,16 @@ def test_one_prometheus_of_several_is_enough() -> None:
     """And only that one is asked for its targets."""
     other: Json = {"metadata": {"name": "infra", "namespace": "infra"}, "spec": {}}
 
-    assert ills(selection([other, CHARTS], BOTH, NAMESPACES)) == []
+    assert problems(selection([other, CHARTS], BOTH, NAMESPACES)) == []
     assert that_select([other, CHARTS], BOTH, NAMESPACES) == [CHARTS]
 
 
-def test_nothing_to_select_is_no_health() -> None:
-    """Without Prometheus, or without rules, nothing watches."""
-    assert ills(selection([], BOTH, NAMESPACES)) == ["there is no Prometheus in this cluster"]
-    assert ills(selection([CHARTS], BOTH[:1], NAMESPACES)) == ["there is no PrometheusRule of ours"]
+def test_nothing_to_select_is_a_problem() -> None:
+    """Without Prometheus, or without rules, nothing is monitored."""
+    assert problems(selection([], BOTH, NAMESPACES)) == ["there is no Prometheus in this cluster"]
+    assert problems(selection([CHARTS], BOTH[:1], NAMESPACES)) == [
+        "there is no PrometheusRule of ours"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,11 +127,11 @@ def service(**ports: int) -> Json:
         ([service(http=8000)], ["ServiceMonitor model finds no port metrics"]),
         ([], ["ServiceMonitor model finds no Service"]),
     ],
-    ids=["well", "no port", "no service"],
+    ids=["healthy", "no port", "no service"],
 )
 def test_a_monitor_needs_a_service_with_its_port(services: list[Json], expected: list[str]) -> None:
     """By the name of the port, which a typing error misses."""
-    assert ills(endpoints(BOTH[:1], services)) == expected
+    assert problems(endpoints(BOTH[:1], services)) == expected
 
 
 def pod(phase: str = "Running", ready: str = "True", **waiting: str) -> Json:
@@ -155,8 +151,8 @@ def pod(phase: str = "Running", ready: str = "True", **waiting: str) -> Json:
 
 
 def test_pods_that_are_done_need_not_be_ready() -> None:
-    """The Job that makes up the key has ended, and that is well."""
-    assert ills(pods([pod(), pod("Succeeded", "False")])) == []
+    """The Job that makes up the key has ended, which is healthy."""
+    assert problems(pods([pod(), pod("Succeeded", "False")])) == []
 
 
 def test_a_missing_key_is_explained() -> None:
@@ -182,12 +178,12 @@ def test_an_image_that_is_not_there_is_explained() -> None:
 
 def test_a_pod_that_is_not_ready_is_named() -> None:
     """Even where its container runs."""
-    assert ills(pods([pod(ready="False")])) == ["model-1 is not ready: containers: [model]"]
+    assert problems(pods([pod(ready="False")])) == ["model-1 is not ready: containers: [model]"]
 
 
 def test_no_pods_are_no_health() -> None:
     """An empty namespace is not a healthy one."""
-    assert ills(pods([])) == ["there are none"]
+    assert problems(pods([])) == ["there are none"]
 
 
 def test_a_dashboard_that_the_sidecar_lacks_is_named() -> None:
@@ -201,10 +197,10 @@ def test_a_dashboard_that_the_sidecar_lacks_is_named() -> None:
     ]
     files = ["/tmp/dashboards/ML monitoring/ml-model.json"]  # noqa: S108 the sidecar's
 
-    assert ills(dashboards(configmaps, files)) == [
+    assert problems(dashboards(configmaps, files)) == [
         "ml-service.json of ConfigMap grafana-dashboard-service is not in Grafana's sidecar"
     ]
-    assert ills(dashboards([], files)) == ["no ConfigMap has the label grafana_dashboard=1"]
+    assert problems(dashboards([], files)) == ["no ConfigMap has the label grafana_dashboard=1"]
 
 
 @pytest.fixture(name="answers")
@@ -241,11 +237,11 @@ def test_a_cluster_is_examined_from_pods_to_dashboards(answers: Path) -> None:
     found = list(examine_cluster(Kubectl(), "ml-monitoring", answers))
 
     assert [(each.subject, each.level) for each in found] == [
-        ("pods", Level.WELL),
-        ("selection", Level.WELL),
-        ("endpoints", Level.ILL),
+        ("pods", Level.OK),
+        ("selection", Level.OK),
+        ("endpoints", Level.PROBLEM),
         ("dashboards", Level.UNKNOWN),
-        ("prometheus", Level.ILL),
+        ("prometheus", Level.PROBLEM),
     ]
 
 

@@ -1,37 +1,33 @@
-"""The doctor's judgement of Prometheus' answers."""
+"""How the doctor judges Prometheus' answers."""
 
 from typing import Any
 
 import pytest
 
+from tests.support.findings import problems
 from tools import ROOT
-from tools.doctor import local
-from tools.doctor.findings import Finding, Level
+from tools.doctor import cluster, local
+from tools.doctor.findings import Level
 from tools.doctor.prometheus import (
+    Traffic,
     alertmanagers,
     clocks,
     expected_rules,
     references,
     rule_groups,
     targets,
+    traffic,
 )
 
 Json = dict[str, Any]
 
 NOW = 1795370400.0  # 2026-11-22T18:00:00Z
 REMEDIES = local.REMEDIES
-RULES = {"drift": ["model_feature:psi:1h", "FeatureDrift"]}
-
-
-def ills(findings: list[Finding]) -> list[str]:
-    """Return the texts of what is wrong; each must have a remedy."""
-    found = [finding for finding in findings if finding.level is Level.ILL]
-    assert all(finding.remedy for finding in found)
-    return [finding.text for finding in found]
+RULES = {"drift": ["model_feature:psi", "FeatureDrift"]}
 
 
 def target(job: str = "model", **changes: str) -> Json:
-    """Return an active target as Prometheus 2.42 and 3 tell of it."""
+    """Return an active target as Prometheus 2.42 and 3 answer."""
     return {
         "labels": {"job": job, "instance": f"{job}:8001"},
         "scrapePool": "targets",
@@ -74,11 +70,21 @@ def test_a_target_that_gives_nothing_is_named(changes: dict[str, str], text: str
     """With its address, the reason and what to do."""
     answer = {"activeTargets": [target(**changes), target("locust")]}
 
-    assert ills(targets(answer, NOW, REMEDIES)) == [text]
+    assert problems(targets(answer, NOW, REMEDIES)) == [text]
+
+
+def test_a_missing_grafana_is_no_problem_on_this_machine() -> None:
+    """Its image or program cannot be had everywhere; in a cluster it is the chart's."""
+    answer = {"activeTargets": [target(), target("grafana", health="down", lastError="refused")]}
+
+    (finding,) = targets(answer, NOW, REMEDIES)
+
+    assert finding.level is Level.UNKNOWN
+    assert len(problems(targets(answer, NOW, cluster.REMEDIES))) == 1
 
 
 def test_a_target_that_was_never_scraped_is_not_stale() -> None:
-    """Go's zero time is no date: such a target is new, and its model may still tell of itself."""
+    """Go's zero time is no date: such a target is new, and so is its model."""
     new = target(health="unknown", lastScrape="0001-01-01T00:00:00Z")
 
     assert [each.level for each in targets({"activeTargets": [new]}, NOW, REMEDIES)] == [
@@ -87,15 +93,15 @@ def test_a_target_that_was_never_scraped_is_not_stale() -> None:
     assert [each.level for each in references([], [], REMEDIES, new=True)] == [Level.UNKNOWN]
 
 
-def test_a_prometheus_that_does_not_know_the_model_is_found_out() -> None:
-    """All targets are up, and yet nobody looks at the model."""
+def test_a_prometheus_without_the_models_target_is_a_problem() -> None:
+    """All targets are up, and yet the model is not monitored."""
     answer = {"activeTargets": [target("grafana")]}
 
-    assert ills(targets(answer, NOW, REMEDIES)) == ["Prometheus knows no target of job model"]
+    assert problems(targets(answer, NOW, REMEDIES)) == ["Prometheus knows no target of job model"]
 
 
 def group(**changes: Any) -> Json:  # noqa: ANN401 JSON
-    """Return a rule group as Prometheus tells of it."""
+    """Return a rule group as Prometheus answers."""
     rules = [{"name": name, "health": "ok"} for name in RULES["drift"]]
     return {
         "name": "drift",
@@ -124,12 +130,12 @@ def test_loaded_rules_are_one_line() -> None:
             [
                 group(
                     rules=[
-                        {"name": "model_feature:psi:1h", "health": "err", "lastError": "many"},
+                        {"name": "model_feature:psi", "health": "err", "lastError": "many"},
                         {"name": "FeatureDrift", "health": "ok"},
                     ]
                 )
             ],
-            "model_feature:psi:1h fails: many",
+            "model_feature:psi fails: many",
         ),
         (
             [group(lastEvaluation="2026-11-22T17:50:00Z")],
@@ -140,7 +146,7 @@ def test_loaded_rules_are_one_line() -> None:
 )
 def test_rules_that_do_not_work_are_named(groups: list[Json], text: str) -> None:
     """Absent, of another time, failing or not evaluated: each is another line."""
-    assert ills(rule_groups({"groups": groups}, RULES, NOW, REMEDIES)) == [text]
+    assert problems(rule_groups({"groups": groups}, RULES, NOW, REMEDIES)) == [text]
 
 
 def test_the_expected_rules_are_those_of_the_files() -> None:
@@ -148,7 +154,7 @@ def test_the_expected_rules_are_those_of_the_files() -> None:
     expected = expected_rules(ROOT / "prometheus" / "rules")
 
     names = [name for rules in expected.values() for name in rules]
-    assert {"model_feature:psi:1h", "ModelDown"} <= set(names)
+    assert {"model_feature:psi", "ModelDown"} <= set(names)
 
 
 def series(version: str) -> Json:
@@ -157,18 +163,18 @@ def series(version: str) -> Json:
 
 
 def test_a_version_without_reference_is_named() -> None:
-    """Of two versions side by side, the one that drift cannot be told of."""
+    """Of two versions side by side, the one whose drift cannot be computed."""
     running, known = [series("a1"), series("b2")], [series("a1"), series("z9")]
 
-    assert ills(references(running, known, REMEDIES)) == [
+    assert problems(references(running, known, REMEDIES)) == [
         "loans b2 runs without one: drift is blind"
     ]
-    assert ills(references(running[:1], known, REMEDIES)) == []
+    assert problems(references(running[:1], known, REMEDIES)) == []
 
 
-def test_no_version_at_all_is_no_health() -> None:
+def test_no_version_at_all_is_a_problem() -> None:
     """Silence must not pass for a model with a reference."""
-    assert ills(references([], [], REMEDIES)) == ["no model says that it runs (model_info)"]
+    assert problems(references([], [], REMEDIES)) == ["no model exports model_info"]
 
 
 @pytest.mark.parametrize(
@@ -180,9 +186,9 @@ def test_no_version_at_all_is_no_health() -> None:
         (-3600.0, ["Prometheus is 3600 s behind"]),
     ],
 )
-def test_a_clock_that_is_off_is_told(skew: float, expected: list[str]) -> None:
-    """By how much, and in which direction."""
-    assert ills(clocks({"Prometheus": NOW + skew}, NOW, "set it")) == expected
+def test_a_clock_that_is_off_is_a_problem(skew: float, expected: list[str]) -> None:
+    """The text says by how much, and in which direction."""
+    assert problems(clocks({"Prometheus": NOW + skew}, NOW, "set it")) == expected
 
 
 def test_alerts_need_an_alertmanager() -> None:
@@ -190,5 +196,50 @@ def test_alerts_need_an_alertmanager() -> None:
     nobody: Json = {"activeAlertmanagers": [], "droppedAlertmanagers": [{"url": "http://a"}]}
     somebody: Json = {"activeAlertmanagers": [{"url": "http://alertmanager:9093/api/v2/alerts"}]}
 
-    assert ills(alertmanagers(nobody, REMEDIES)) == ["Prometheus knows no Alertmanager"]
-    assert ills(alertmanagers(somebody, REMEDIES)) == []
+    assert problems(alertmanagers(nobody, REMEDIES)) == ["Prometheus knows no Alertmanager"]
+    assert problems(alertmanagers(somebody, REMEDIES)) == []
+
+
+LOANS = ("loans", "a1")
+
+
+@pytest.mark.parametrize(
+    ("predicted", "rejected", "expected"),
+    [
+        (95.0, 5.0, []),
+        (90.0, 10.0, ["10.0% of the rows of loans a1 in the last 5 minutes were rejected"]),
+        (0.0, 2.0, ["100.0% of the rows of loans a1 in the last 5 minutes were rejected"]),
+        (0.0, 0.0, ["loans a1 got no rows in the last 5 minutes"]),
+    ],
+    ids=["few", "many", "all", "no rows"],
+)
+def test_traffic_that_is_missing_or_rejected_is_a_problem(
+    predicted: float, rejected: float, expected: list[str]
+) -> None:
+    """More than 5 % of the rows rejected, or no row at all."""
+    seen = Traffic({LOANS: predicted}, {LOANS: rejected})
+
+    assert problems(traffic(seen, REMEDIES)) == expected
+
+
+def test_the_most_frequent_reason_of_rejections_is_named() -> None:
+    """The field and what is wrong with it."""
+    seen = Traffic({LOANS: 0.0}, {LOANS: 1.0}, "ph: missing")
+
+    (text,) = problems(traffic(seen, REMEDIES))
+
+    assert text.endswith("were rejected, mostly ph: missing")
+
+
+def test_a_model_without_traffic_is_no_problem_where_none_is_expected() -> None:
+    """A cluster's model may have a quiet night; an alert of its own reports what is unusual."""
+    (finding,) = traffic(Traffic({LOANS: 0.0}, {}), cluster.REMEDIES)
+
+    assert finding.level is Level.UNKNOWN
+
+
+def test_rates_that_prometheus_does_not_have_yet_are_unknown() -> None:
+    """After a start it takes two scrapes."""
+    (finding,) = traffic(Traffic({}, {}), REMEDIES)
+
+    assert finding.level is Level.UNKNOWN

@@ -1,4 +1,4 @@
-"""The application of a worker, without a server."""
+"""The application of a worker without a server."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from uvicorn.config import Config
 
 from serving.app import COUNTED_ROUTES, create_service
 from serving.http.predict_protocol import FastPath
-from serving.http.router import create_router
+from serving.http.router import add_api
 from serving.metrics.http import HttpSlots, RouteMetrics
 from serving.settings import Settings
 
@@ -25,7 +25,7 @@ def _app(example_bundle: Path, tmp_path: Path) -> FastAPI:
     )
     service = create_service(settings)
     app = FastAPI()
-    app.include_router(create_router(service))
+    add_api(app, service)
     http = HttpSlots(tmp_path, COUNTED_ROUTES)
     app.state.fast_path = FastPath(service, RouteMetrics(http, "/predict"))
     return app

@@ -1,6 +1,6 @@
-"""The attributes of uvicorn and gunicorn that the service relies on, without being their API.
+"""The attributes of uvicorn and gunicorn that the service uses although they are not their API.
 
-An upgrade that moves one of them fails here, by name, and not as a riddle under load.
+If an upgrade moves one of them, a test fails and names it.
 """
 
 import ast
@@ -30,7 +30,7 @@ ATTRIBUTES: dict[type[Any], tuple[str, ...]] = {
     ),
     Arbiter: ("WORKER_BOOT_ERROR", "WORKERS"),
 }
-# What the protocol does to its cycle; an exchange stands in for one.
+# The attributes of its cycle that the protocol uses, which an exchange must have.
 OF_A_CYCLE = {"body", "more_body", "disconnected", "response_complete", "keep_alive", "set"}
 
 
@@ -48,15 +48,15 @@ def attributes_of(owner: type[Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("owner", ATTRIBUTES, ids=lambda owner: owner.__name__)
-def test_every_attribute_is_where_it_was(owner: type[Any]) -> None:
-    """A missing one is named."""
+def test_every_attribute_exists(owner: type[Any]) -> None:
+    """The failure names the missing attributes."""
     missing = set(ATTRIBUTES[owner]) - attributes_of(owner)
 
     assert not missing, f"{owner.__module__}.{owner.__name__} no longer has {sorted(missing)}"
 
 
-def test_an_exchange_has_all_that_the_protocol_uses_of_a_cycle() -> None:
-    """Uvicorn's protocol reads, sets and calls nothing else of its cycle."""
+def test_an_exchange_has_every_attribute_that_the_protocol_uses() -> None:
+    """Uvicorn's protocol reads, sets and calls no other attributes of its cycle."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(HttpToolsProtocol)))
     used = {
         node.attr
@@ -64,7 +64,7 @@ def test_an_exchange_has_all_that_the_protocol_uses_of_a_cycle() -> None:
         if isinstance(node, ast.Attribute) and _is_cycle(node.value)
     }
 
-    # `run_asgi` starts a cycle of uvicorn's own only.
+    # `run_asgi` is used only for uvicorn's own cycles.
     assert used - {"run_asgi"} == OF_A_CYCLE - {"set"} | {"message_event"}
     assert hasattr(Exchange, "message_event")
     assert OF_A_CYCLE - {"set"} <= attributes_of(Exchange) & attributes_of(RequestResponseCycle)

@@ -1,8 +1,5 @@
-"""What is prepared before gunicorn starts."""
+"""The preparations of the entrypoint before gunicorn starts."""
 
-import importlib.util
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from serving.settings import Settings
-from tests.support.machine import free_port
+from tests.support.machine import free_port, port_in_use
+from tests.support.servers import load_script
 from tools import ROOT
 
 ENTRYPOINT = ROOT / "services" / "model" / "entrypoint.py"
@@ -18,13 +16,8 @@ ENTRYPOINT = ROOT / "services" / "model" / "entrypoint.py"
 
 @pytest.fixture(name="entrypoint", scope="module")
 def _entrypoint() -> ModuleType:
-    """Load the model's entrypoint by its path: other services have one, too."""
-    spec = importlib.util.spec_from_file_location("model_entrypoint", ENTRYPOINT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Load the model's entrypoint by its path, because other services have one too."""
+    return load_script(ENTRYPOINT)
 
 
 @pytest.fixture(name="settings")
@@ -33,17 +26,8 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(bundle=tmp_path / "bundle", metrics_dir=tmp_path / "metrics")
 
 
-@pytest.fixture(name="taken")
-def _taken() -> Iterator[int]:
-    """Return a port that somebody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        yield listener.getsockname()[1]
-
-
-def test_wiping_leaves_no_metric_file(entrypoint: ModuleType, tmp_path: Path) -> None:
-    """Nor any of its own; what is not a metric file stays."""
+def test_wiping_removes_only_metric_files(entrypoint: ModuleType, tmp_path: Path) -> None:
+    """Files that are not metric files remain, and no other file is created."""
     for name in ("counter_1.db", "gauge_livesum_http_2.db", "histogram_archive.db", "notes.txt"):
         (tmp_path / name).touch()
     entrypoint.wipe(tmp_path)
@@ -51,41 +35,41 @@ def test_wiping_leaves_no_metric_file(entrypoint: ModuleType, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_wiping_makes_the_directory(entrypoint: ModuleType, tmp_path: Path) -> None:
-    """With its parents."""
+def test_wiping_creates_the_directory(entrypoint: ModuleType, tmp_path: Path) -> None:
+    """Missing parents are created too."""
     entrypoint.wipe(tmp_path / "a" / "b")
 
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_what_is_no_directory_cannot_be_wiped(entrypoint: ModuleType, tmp_path: Path) -> None:
-    """Nor what lies below a file; the message names the setting."""
+def test_wiping_a_file_is_an_error(entrypoint: ModuleType, tmp_path: Path) -> None:
+    """The error names the setting if its path is a file or below one."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(entrypoint.StartError, match=r"PROMETHEUS_MULTIPROC_DIR: .*writable"):
             entrypoint.wipe(path)
 
 
-def test_a_port_in_use_is_named(entrypoint: ModuleType, taken: int) -> None:
-    """With the setting and the reason."""
-    with pytest.raises(entrypoint.StartError) as failed:
-        entrypoint.check_port("MODEL_PORT", "127.0.0.1", taken)
+def test_a_port_in_use_is_named(entrypoint: ModuleType) -> None:
+    """The error names the setting, the address and the reason."""
+    with port_in_use() as port, pytest.raises(entrypoint.StartError) as failed:
+        entrypoint.check_port("MODEL_PORT", "127.0.0.1", port)
 
-    assert str(failed.value) == f"MODEL_PORT: port {taken} of 127.0.0.1: address already in use"
+    assert str(failed.value) == f"MODEL_PORT: port {port} of 127.0.0.1: address already in use"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
 def test_a_free_port_stays_free(entrypoint: ModuleType, host: str) -> None:
-    """Asking does not take it, nor leave it waiting."""
+    """Checking a port leaves it neither bound nor in TIME_WAIT."""
     port = free_port()
     for _ in range(2):
         entrypoint.check_port("MODEL_PORT", host, port)
 
 
-def test_threads_do_not_fight_for_cores(
+def test_numeric_libraries_use_one_thread_by_default(
     entrypoint: ModuleType, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One a worker, unless somebody knows better."""
+    """A number of threads that is already set is kept."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
     shared = entrypoint.environment(settings)
@@ -93,8 +77,8 @@ def test_threads_do_not_fight_for_cores(
     assert (shared["OMP_NUM_THREADS"], shared["OPENBLAS_NUM_THREADS"]) == ("1", "4")
 
 
-def test_workers_share_a_random_key(entrypoint: ModuleType, settings: Settings) -> None:
-    """Without a configured one: ids of one worker are read by the others, until the next start."""
+def test_each_start_generates_a_random_key(entrypoint: ModuleType, settings: Settings) -> None:
+    """Without a configured key the workers share a random one until the next start."""
     keys = [entrypoint.environment(settings)["MODEL_PREDICTION_KEYS"] for _ in range(2)]
 
     assert len(set(keys)) == 2
@@ -104,7 +88,7 @@ def test_workers_share_a_random_key(entrypoint: ModuleType, settings: Settings) 
 def test_a_configured_key_is_kept(
     entrypoint: ModuleType, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing replaces it, and nothing warns."""
+    """It is not replaced, and no warning is logged."""
     given = Settings(
         bundle=settings.bundle,
         metrics_dir=settings.metrics_dir,
@@ -115,10 +99,10 @@ def test_a_configured_key_is_kept(
     assert not caplog.records
 
 
-def test_paths_are_absolute_for_gunicorn(
+def test_gunicorn_gets_absolute_paths(
     entrypoint: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs in another directory than the command that started it."""
+    """Gunicorn runs in another directory than the command that started it."""
     monkeypatch.chdir(tmp_path)
     shared = entrypoint.environment(Settings(bundle=Path("b"), metrics_dir=Path("m")))
 

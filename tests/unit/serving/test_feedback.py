@@ -1,4 +1,4 @@
-"""Labels are accepted or refused, one by one, and become the sums that NumPy makes of them."""
+"""Labels are accepted or rejected one by one, and their sums equal NumPy's."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ VERSION = make_manifest().version
 
 
 class Receiver:
-    """A worker's feedback, and what it has counted."""
+    """The feedback of one worker, and its counts."""
 
     def __init__(self, directory: Path, target: Quantity = TARGET) -> None:
         directory.mkdir(exist_ok=True)
@@ -36,18 +36,18 @@ class Receiver:
         self.feedback = Feedback(self.manifest, self.signer, metrics, MAX_AGE)
 
     def accept(self, item: object, now: float = NOW) -> str | None:
-        """Return why a label is refused."""
+        """Return why a label is rejected, or None."""
         rejection = self.feedback.accept(item, now)
         return rejection.reason if isinstance(rejection, Rejection) else None
 
     def label(
         self, actual: object, prediction: float = 5.0, made: float = NOW
     ) -> dict[str, object]:
-        """Return a label of a prediction of this worker's."""
+        """Return a label of one of this worker's predictions."""
         return {"prediction_id": self.signer.sign(prediction, made), "actual": actual}
 
     def samples(self) -> Samples:
-        """Return what a scrape would show."""
+        """Return the samples of a scrape."""
         return read_metrics(self.directory)
 
 
@@ -56,8 +56,8 @@ def _worker(tmp_path: Path) -> Receiver:
     return Receiver(tmp_path)
 
 
-def test_every_series_is_there_from_the_start(worker: Receiver) -> None:
-    """At 0, or the first label of each age would be lost to Prometheus."""
+def test_every_series_starts_at_zero(worker: Receiver) -> None:
+    """Otherwise Prometheus would miss the first label of each age."""
     samples = worker.samples()
 
     assert by_label(samples, "model_feedback_total", "age") == dict.fromkeys(AGES, 0)
@@ -70,7 +70,7 @@ def test_every_series_is_there_from_the_start(worker: Receiver) -> None:
 
 
 def test_sums_equal_numpy(worker: Receiver) -> None:
-    """Labels at random, of every age: each counter is the sum that NumPy makes."""
+    """For random labels of every age, each counter equals the sum that NumPy computes."""
     rng = np.random.default_rng(1)
     actual, predicted = rng.uniform(0, 10, 400), rng.uniform(3, 9, 400)
     delay = np.floor(10 ** rng.uniform(0, 7, 400))
@@ -120,7 +120,7 @@ def test_labels_are_counted_by_the_bin_of_their_prediction(worker: Receiver) -> 
 @pytest.mark.parametrize(
     ("delay", "age"),
     [
-        (-30, "1h"),  # another machine's clock
+        (-30, "1h"),  # the clock of another machine
         (0, "1h"),
         (HOUR, "1h"),
         (HOUR + 1, "1d"),
@@ -132,7 +132,7 @@ def test_labels_are_counted_by_the_bin_of_their_prediction(worker: Receiver) -> 
     ],
 )
 def test_age_classes_include_their_limit(worker: Receiver, delay: float, age: str) -> None:
-    """Up to an hour, a day, a week, and older; a label is never from the future."""
+    """The limits are an hour, a day and a week; a label from the future has no delay."""
     assert worker.accept(worker.label(5, made=NOW - delay)) is None
 
     samples = worker.samples()
@@ -140,8 +140,8 @@ def test_age_classes_include_their_limit(worker: Receiver, delay: float, age: st
     assert total(samples, "model_feedback_delay_seconds_sum_total") == max(delay, 0)
 
 
-def test_expired_is_older_than_the_limit(worker: Receiver) -> None:
-    """A second more than MODEL_FEEDBACK_MAX_DAYS."""
+def test_a_label_older_than_the_limit_is_expired(worker: Receiver) -> None:
+    """The limit itself, MODEL_FEEDBACK_MAX_DAYS, is accepted."""
     assert worker.accept(worker.label(5, made=NOW - MAX_AGE)) is None
     assert worker.accept(worker.label(5, made=NOW - MAX_AGE - 1)) == "expired"
 
@@ -152,13 +152,13 @@ def test_expired_is_older_than_the_limit(worker: Receiver) -> None:
     ids=repr,
 )
 def test_a_value_that_is_no_number_in_range_is_malformed(worker: Receiver, actual: object) -> None:
-    """Strings, truth values, and what is outside the target's range, however large."""
+    """Strings, booleans and numbers outside the target's range are rejected."""
     assert worker.accept(worker.label(actual)) == "malformed"
 
 
 @pytest.mark.parametrize("actual", [0, 10, 5, 5.5, -0.0, 10.0])
 def test_a_value_in_range_is_accepted(worker: Receiver, actual: float) -> None:
-    """Both ends included, whole or not."""
+    """Both limits are included, and integers are accepted."""
     assert worker.accept(worker.label(actual)) is None
 
 
@@ -167,13 +167,13 @@ def test_a_value_in_range_is_accepted(worker: Receiver, actual: float) -> None:
     [None, 5, "text", [], {}, {"actual": 5}, {"prediction_id": 5, "actual": 5}],
     ids=repr,
 )
-def test_what_is_no_label_is_malformed(worker: Receiver, item: object) -> None:
-    """Anything JSON may hold, without an id or without a value."""
+def test_json_that_is_not_a_label_is_malformed(worker: Receiver, item: object) -> None:
+    """Any JSON value without an id or without a true value is rejected."""
     assert worker.accept(item) == "malformed"
 
 
-def test_a_missing_value_is_malformed_and_more_fields_are_ignored(worker: Receiver) -> None:
-    """A client may keep a note of its own beside the label."""
+def test_additional_fields_of_a_label_are_ignored(worker: Receiver) -> None:
+    """A missing true value is malformed, but a client may add fields of its own."""
     label = worker.label(5)
 
     assert worker.accept({"prediction_id": label["prediction_id"]}) == "malformed"
@@ -181,19 +181,19 @@ def test_a_missing_value_is_malformed_and_more_fields_are_ignored(worker: Receiv
 
 
 @pytest.mark.parametrize("text", ["", "x", "ä", "A" * 80, "A" * 100_000, "\x00", "a b", "=" * 80])
-def test_an_id_of_nobody_is_unknown(worker: Receiver, text: str) -> None:
-    """Whatever text stands in its place."""
+def test_a_text_that_is_no_id_is_unknown(worker: Receiver, text: str) -> None:
+    """Any text that this service never returned is rejected."""
     assert worker.accept({"prediction_id": text, "actual": 5}) == "unknown"
 
 
 def test_an_id_of_another_key_or_model_is_unknown(worker: Receiver) -> None:
-    """Also where two models share a key."""
+    """Another model's id is unknown even if both models share a key."""
     for signer in (Signer([FOREIGN], "made-up", VERSION), Signer([KEY], "other", VERSION)):
         assert worker.accept({"prediction_id": signer.sign(5, NOW), "actual": 5}) == "unknown"
 
 
-def test_a_duplicate_is_refused_and_counted_once(worker: Receiver) -> None:
-    """Also with another value: the first one stands."""
+def test_a_duplicate_is_rejected(worker: Receiver) -> None:
+    """The first label counts, even if the second has another value."""
     label = worker.label(4)
 
     assert worker.accept(label) is None
@@ -202,16 +202,16 @@ def test_a_duplicate_is_refused_and_counted_once(worker: Receiver) -> None:
     assert total(worker.samples(), "model_feedback_absolute_error_sum_total") == 1
 
 
-def test_a_refused_label_may_be_corrected(worker: Receiver) -> None:
-    """What was refused is not remembered."""
+def test_a_rejected_label_can_be_corrected(worker: Receiver) -> None:
+    """Rejected labels are not remembered."""
     label = worker.label(11)
 
     assert worker.accept(label) == "malformed"
     assert worker.accept({**label, "actual": 10}) is None
 
 
-def test_memory_of_duplicates_is_bounded(worker: Receiver) -> None:
-    """The oldest is forgotten: a duplicate of it would count, one of the second would not."""
+def test_the_memory_for_duplicates_is_limited(worker: Receiver) -> None:
+    """The oldest label is forgotten: its duplicate counts, but not that of the second label."""
     first, second = worker.label(5), worker.label(5)
     worker.accept(first)
     worker.accept(second)
@@ -222,8 +222,8 @@ def test_memory_of_duplicates_is_bounded(worker: Receiver) -> None:
     assert worker.accept(first) is None
 
 
-def test_reasons_are_counted(worker: Receiver) -> None:
-    """Each refusal under its reason."""
+def test_rejections_are_counted_by_reason(worker: Receiver) -> None:
+    """Each rejection is counted under its reason."""
     worker.accept(worker.label(5, made=NOW - MAX_AGE - 1))
     for _ in range(2):
         worker.accept({"prediction_id": "?", "actual": 5})
@@ -239,8 +239,8 @@ def test_reasons_are_counted(worker: Receiver) -> None:
 
 
 @pytest.mark.parametrize("version", ["older-version", "rejected"])
-def test_another_versions_label_counts_for_that_version(worker: Receiver, version: str) -> None:
-    """Whichever replica gets it, and whatever the version is called."""
+def test_a_label_of_another_version_counts_for_that_version(worker: Receiver, version: str) -> None:
+    """Any replica counts it, whatever the name of the version."""
     other = Signer([KEY], worker.manifest.name, version)
     worker.accept({"prediction_id": other.sign(7, NOW), "actual": 4})
     worker.accept(worker.label(5, prediction=6))
@@ -253,8 +253,8 @@ def test_another_versions_label_counts_for_that_version(worker: Receiver, versio
     assert total(samples, "model_feedback_rejected_total", version=VERSION) == 1
 
 
-def test_another_worker_takes_the_label_and_knows_no_duplicate(tmp_path: Path) -> None:
-    """Whoever signed it; and what one worker has seen, the other has not."""
+def test_workers_do_not_share_their_memory_of_duplicates(tmp_path: Path) -> None:
+    """Any worker accepts a label, even if another worker has already counted it."""
     one, other = Receiver(tmp_path / "one"), Receiver(tmp_path / "other")
     label = one.label(4)
 
@@ -263,8 +263,8 @@ def test_another_worker_takes_the_label_and_knows_no_duplicate(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("actual", [1.7e308, -1.7e308, 1e154, 10**300])
-def test_an_absurd_label_spoils_no_sum(tmp_path: Path, actual: float) -> None:
-    """A target without a range takes it; the sums stay finite and still notice ordinary ones."""
+def test_an_absurd_label_is_clipped(tmp_path: Path, actual: float) -> None:
+    """Sums remain finite and small enough for later labels to change them."""
     worker = Receiver(tmp_path, Quantity(name="target", description="unbounded"))
     limit = MAX_ERROR_SIGMAS * worker.manifest.reference[-1].sigma
 
@@ -277,8 +277,8 @@ def test_an_absurd_label_spoils_no_sum(tmp_path: Path, actual: float) -> None:
     assert after - before == pytest.approx(1, rel=1e-3)
 
 
-def test_one_label_or_a_list() -> None:
-    """The items are not looked into."""
+def test_a_body_is_one_label_or_a_list() -> None:
+    """The items are returned without validation."""
     assert decode_labels(b'{"actual": 5}') == [{"actual": 5}]
     assert decode_labels(b'[{"actual": 5}, 7, null]') == [{"actual": 5}, 7, None]
     assert len(decode_labels(json.dumps([1] * 1000).encode())) == 1000
@@ -302,16 +302,16 @@ def test_one_label_or_a_list() -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_a_body_without_labels_is_refused(body: bytes, reason: str) -> None:
-    """As a whole, with the reason; NaN is not JSON."""
-    with pytest.raises(InvalidInputError) as refused:
+def test_a_body_without_labels_is_rejected(body: bytes, reason: str) -> None:
+    """The error has the reason; NaN is not JSON."""
+    with pytest.raises(InvalidInputError) as rejected:
         decode_labels(body)
 
-    assert refused.value.detail[0]["type"] == reason
+    assert rejected.value.detail[0]["type"] == reason
 
 
-def test_nothing_is_logged(worker: Receiver, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither a key nor an id, at the finest level."""
+def test_labels_are_not_logged(worker: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a key nor an id is logged at any level."""
     caplog.set_level(logging.DEBUG)
 
     for actual in (5, "?", 11):
@@ -321,8 +321,8 @@ def test_nothing_is_logged(worker: Receiver, caplog: pytest.LogCaptureFixture) -
     assert caplog.records == []
 
 
-def test_a_refusal_repeats_no_value(worker: Receiver) -> None:
-    """Its message may be logged by a client: it names what is wrong, not what was sent."""
+def test_a_rejection_does_not_contain_the_sent_value(worker: Receiver) -> None:
+    """Clients may log the message, so it names the fault without the value."""
     id_ = "secret-of-somebody"
 
     for item in ({"prediction_id": id_, "actual": 5}, {"prediction_id": id_, "actual": id_}):

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, of everybody who logs, on standard error."""
+"""Every logger writes one JSON object per line, or text, to standard error."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ NAMES = ("serving.app", "gunicorn.error", "gunicorn.access", "uvicorn.error")
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
-    """Give the root and gunicorn's loggers back as they were."""
+    """Restore the root logger and gunicorn's loggers."""
     loggers = [logging.getLogger(name) for name in ("", "gunicorn.error", "gunicorn.access")]
     before = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
     yield
@@ -26,7 +26,7 @@ def _restore() -> Iterator[None]:
 
 
 def log_line(capsys: pytest.CaptureFixture[str], name: str, text: str, **extra: Any) -> str:  # noqa: ANN401
-    """Log one message and return what came out: one line on standard error."""
+    """Log one message and return its line on standard error."""
     logging.getLogger(name).warning(text, extra=extra)
     out, err = capsys.readouterr()
     assert out == ""
@@ -35,8 +35,10 @@ def log_line(capsys: pytest.CaptureFixture[str], name: str, text: str, **extra: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_json_has_time_level_logger_process(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """And what was given beside the message; a line feed or a quote breaks no line."""
+def test_a_json_line_has_time_level_logger_and_process(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """It also has the extra fields; line feeds and quotes are escaped."""
     logging.config.dictConfig(logging_config("info", "json"))
     entry = json.loads(log_line(capsys, name, 'a "b"\nc σ', version="v"))
 
@@ -46,8 +48,8 @@ def test_json_has_time_level_logger_process(capsys: pytest.CaptureFixture[str], 
     assert entry["time"]
 
 
-def test_json_has_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    """In the same object, so that it cannot be torn from its message."""
+def test_a_json_line_has_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """The traceback is in the same object as its message."""
     logging.config.dictConfig(logging_config("info", "json"))
     try:
         1 / 0  # noqa: B018 for its exception
@@ -58,8 +60,8 @@ def test_json_has_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ZeroDivisionError" in json.loads(line)["exc_info"]
 
 
-def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same facts in one line."""
+def test_text_is_one_readable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has the same facts as a JSON line."""
     logging.config.dictConfig(logging_config("info", "text"))
     line = log_line(capsys, "serving.app", "ready")
 
@@ -68,8 +70,8 @@ def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_level_holds_for_all(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """What is below it does not appear."""
+def test_the_level_applies_to_all_loggers(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Messages below the level do not appear."""
     logging.config.dictConfig(logging_config("error", "json"))
     logging.getLogger(name).warning("not this")
 

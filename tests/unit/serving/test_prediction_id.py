@@ -1,4 +1,4 @@
-"""An id carries what feedback needs, and nobody but the service can make one."""
+"""An id contains everything that feedback needs, and only the service can create one."""
 
 import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -16,7 +16,7 @@ ALPHABET = ascii_uppercase + ascii_lowercase + digits + "-_"
 
 
 def accepted(text: str, signer: Signer = SIGNER) -> bool:
-    """Whether an id is read; any other exception than a refusal goes through."""
+    """Return whether an id is accepted; any other exception than InvalidIdError is raised."""
     try:
         signer.read(text)
     except InvalidIdError:
@@ -25,8 +25,8 @@ def accepted(text: str, signer: Signer = SIGNER) -> bool:
 
 
 @pytest.mark.parametrize("prediction", [5.636, 0.1 + 0.2, -0.0, 5e-324, -1.7e308, math.pi])
-def test_what_was_signed_is_read(prediction: float) -> None:
-    """The prediction to the last bit, the version, the time in whole seconds."""
+def test_a_signed_id_can_be_read(prediction: float) -> None:
+    """The prediction is exact to the last bit, and the time is in whole seconds."""
     read = SIGNER.read(SIGNER.sign(prediction, NOW))
 
     assert repr(read.prediction) == repr(prediction)
@@ -35,29 +35,29 @@ def test_what_was_signed_is_read(prediction: float) -> None:
     assert len(read.nonce) == 8
 
 
-def test_an_id_is_short_and_of_a_urls_letters() -> None:
-    """It goes through URLs, logs and spreadsheets unchanged."""
+def test_an_id_is_short_and_safe_in_urls() -> None:
+    """It passes through URLs, logs and spreadsheets unchanged."""
     text = SIGNER.sign(5.6, NOW)
 
     assert set(text) <= set(ALPHABET)
     assert len(text) < 80
 
 
-def test_no_two_ids_are_alike() -> None:
-    """Equal predictions of one second have ids of their own, across refills of the nonces."""
+def test_ids_are_unique() -> None:
+    """Equal predictions within a second have different ids, also when nonces are refilled."""
     assert len({SIGNER.sign(5.6, NOW) for _ in range(2000)}) == 2000
 
 
-def test_two_workers_make_different_ids() -> None:
-    """The nonces are the system's randomness, not a counter."""
+def test_two_workers_create_different_ids() -> None:
+    """Nonces are random numbers of the system, not a counter."""
     twin = Signer([NEW], "loans", "0123456789ab")
 
     assert SIGNER.sign(5.6, NOW) != twin.sign(5.6, NOW)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_changed_id_is_refused(seed: int) -> None:
-    """10,000 ids with letters changed, added, removed, swapped; none is accepted."""
+def test_a_changed_id_is_rejected(seed: int) -> None:
+    """None of 10,000 ids with changed, added, removed or swapped letters is accepted."""
     rng = Random(seed)  # noqa: S311 seeded, no secret
     for _ in range(1000):
         text = SIGNER.sign(rng.gauss(5, 1), NOW)
@@ -81,7 +81,7 @@ def test_a_changed_id_is_refused(seed: int) -> None:
 
 
 def test_every_bit_is_signed() -> None:
-    """One changed bit, anywhere, is refused: in the format, the time, the prediction, the tag."""
+    """One changed bit is detected in the format, the time, the prediction and the tag."""
     signed = urlsafe_b64decode(SIGNER.sign(5.6, NOW) + "==")
     for bit in range(len(signed) * 8):
         changed = bytearray(signed)
@@ -98,13 +98,13 @@ def test_every_bit_is_signed() -> None:
     ],
     ids=ascii,
 )
-def test_what_is_no_id_is_refused(text: str) -> None:
-    """Of any length, with any characters."""
+def test_a_text_that_is_no_id_is_rejected(text: str) -> None:
+    """Texts of any length and with any characters are rejected."""
     assert not accepted(text)
 
 
 def test_an_id_has_one_spelling() -> None:
-    """Or one prediction could have two labels: padding, spaces, +/ and loose bits are refused."""
+    """Padding, spaces, +/ and unused bits are rejected, or a prediction could have two labels."""
     spellings = set()
     for _ in range(50):
         text = SIGNER.sign(5.6, NOW)
@@ -113,15 +113,15 @@ def test_an_id_has_one_spelling() -> None:
         if plain != text:
             spellings.add(plain)
         if len(text) % 4:
-            # The last letter has bits that no byte needs.
+            # The last letter has unused bits.
             last = ALPHABET.index(text[-1])
             spellings.add(text[:-1] + ALPHABET[last ^ 1])
 
     assert not any(map(accepted, spellings))
 
 
-def test_keys_rotate() -> None:
-    """A new key signs; ids of the old one are read for as long as it is listed."""
+def test_keys_can_be_rotated() -> None:
+    """A new key signs; ids of the old key are accepted while it is listed."""
     before = Signer([OLD], "loans", "a")
     during = Signer([NEW, OLD], "loans", "b")
     after = Signer([NEW], "loans", "b")
@@ -139,21 +139,21 @@ def test_keys_rotate() -> None:
     [Signer([FOREIGN], "loans", "0123456789ab"), Signer([NEW], "cheese", "0123456789ab")],
     ids=["key", "model"],
 )
-def test_anothers_id_is_refused(other: Signer) -> None:
-    """Of another key, and of another model that shares the secret."""
+def test_an_id_of_another_key_or_model_is_rejected(other: Signer) -> None:
+    """Another model's id is rejected even if both models share the secret."""
     assert not accepted(other.sign(5.6, NOW))
 
 
-def test_any_replica_and_any_version_reads_an_id() -> None:
-    """With the same keys: that is how labels reach a service that was updated since."""
+def test_an_updated_service_accepts_earlier_ids() -> None:
+    """Any replica and version with the same keys accepts an id."""
     updated = Signer([NEW], "loans", "another")
 
     assert updated.read(SIGNER.sign(5.6, NOW)).version == "0123456789ab"
 
 
 @pytest.mark.parametrize("key", [b"k" * 32, b"k" * 64, b"k" * 65, b"k" * 1000])
-def test_keys_may_be_of_any_length(key: bytes) -> None:
-    """BLAKE2b's own limit is 64 bytes; the whole of a longer secret counts."""
+def test_keys_can_have_any_length(key: bytes) -> None:
+    """BLAKE2b is limited to 64 bytes, but all bytes of a longer key count."""
     signer, other = Signer([key], "loans", "a"), Signer([key[:-1] + b"x"], "loans", "a")
 
     assert accepted(signer.sign(5.6, NOW), signer)

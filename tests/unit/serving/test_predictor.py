@@ -1,4 +1,4 @@
-"""Rows that arrive together go in one call, and no row harms its neighbours."""
+"""Rows that arrive together are predicted in one call without affecting each other."""
 
 import asyncio
 import math
@@ -21,7 +21,7 @@ SIGNER = Signer([b"k" * 32], "made-up", "0123456789ab")
 
 
 class Estimator:
-    """Predicts the first feature; remembers its calls, and fails where `judge` says so."""
+    """Predicts the first feature by default, and records its calls."""
 
     def __init__(self, judge: Callable[[Floats], Floats] = lambda rows: rows[:, 0]) -> None:
         self.calls: list[int] = []
@@ -39,12 +39,12 @@ def row(value: float) -> Row:
 
 
 def make(directory: Path, estimator: Estimator) -> Predictor:
-    """Return a predictor that counts in a directory."""
+    """Return a predictor that writes its metrics to a directory."""
     return Predictor(estimator, SIGNER, ModelMetrics(make_manifest(), directory))
 
 
 def ask(predictor: Predictor, *values: float) -> list[Prediction | BaseException | None]:
-    """Predict rows in one turn of the loop, as that many requests."""
+    """Predict rows in one iteration of the event loop, as one request each."""
 
     async def all_at_once() -> list[Prediction | BaseException | None]:
         waiting = (predictor.predict(row(value)) for value in values)
@@ -58,15 +58,15 @@ def values_of(answers: list[Prediction | BaseException | None]) -> list[float | 
     return [answer.prediction if isinstance(answer, Prediction) else None for answer in answers]
 
 
-def refuse_negative(rows: Floats) -> Floats:
-    """Refuse a whole call for one negative row, as scikit-learn refuses for one infinity."""
+def reject_negative(rows: Floats) -> Floats:
+    """Reject a whole call for one negative row, as scikit-learn does for one infinity."""
     if (rows[:, 0] < 0).any():
         raise ValueError("negative")
     return rows[:, 0]
 
 
-def test_rows_of_one_turn_are_one_call(tmp_path: Path) -> None:
-    """Each gets its own prediction; the estimator is asked once."""
+def test_rows_of_one_iteration_are_predicted_in_one_call(tmp_path: Path) -> None:
+    """Each row gets its own prediction."""
     estimator = Estimator()
     answers = ask(make(tmp_path, estimator), *range(50))
 
@@ -74,8 +74,8 @@ def test_rows_of_one_turn_are_one_call(tmp_path: Path) -> None:
     assert estimator.calls == [50]
 
 
-def test_rows_of_the_next_turns_join_those_that_wait(tmp_path: Path) -> None:
-    """As long as every turn of the loop brings another one."""
+def test_rows_of_later_iterations_join_the_waiting_rows(tmp_path: Path) -> None:
+    """Rows are collected while every iteration of the event loop adds another one."""
     estimator = Estimator()
     predictor = make(tmp_path, estimator)
 
@@ -92,8 +92,8 @@ def test_rows_of_the_next_turns_join_those_that_wait(tmp_path: Path) -> None:
     assert estimator.calls == [5]
 
 
-def test_a_stream_of_rows_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """However many come, there is a call once there are enough."""
+def test_a_continuous_stream_of_rows_is_predicted(tmp_path: Path) -> None:
+    """Once enough rows wait they are predicted, even if more arrive."""
     estimator = Estimator()
     predictor = make(tmp_path, estimator)
 
@@ -110,8 +110,8 @@ def test_a_stream_of_rows_keeps_nobody_waiting(tmp_path: Path) -> None:
     assert max(estimator.calls) <= 65
 
 
-def test_a_lone_row_is_predicted_at_the_next_turn(tmp_path: Path) -> None:
-    """It does not wait to see whether others come."""
+def test_a_single_row_is_predicted_in_the_next_iteration(tmp_path: Path) -> None:
+    """It does not wait for other rows."""
     estimator = Estimator()
     predictor = make(tmp_path, estimator)
 
@@ -126,8 +126,8 @@ def test_a_lone_row_is_predicted_at_the_next_turn(tmp_path: Path) -> None:
     assert asyncio.run(calls_after_one_turn()) == [1]
 
 
-def test_a_lone_row_waits_for_nobody(tmp_path: Path) -> None:
-    """Rows of later turns are later calls."""
+def test_rows_one_after_another_are_separate_calls(tmp_path: Path) -> None:
+    """A row that arrives after the previous answer is another call."""
     estimator = Estimator()
     predictor = make(tmp_path, estimator)
 
@@ -139,8 +139,8 @@ def test_a_lone_row_waits_for_nobody(tmp_path: Path) -> None:
     assert estimator.calls == [1, 1, 1]
 
 
-def test_a_prediction_has_an_id_of_its_own(tmp_path: Path) -> None:
-    """It carries the value, and the version of the model."""
+def test_each_prediction_has_its_own_id(tmp_path: Path) -> None:
+    """Ids of equal predictions differ, and contain the predicted value."""
     answers = [each for each in ask(make(tmp_path, Estimator()), 1.5, 1.5) if each is not None]
 
     ids = {each.prediction_id for each in answers if isinstance(each, Prediction)}
@@ -148,9 +148,9 @@ def test_a_prediction_has_an_id_of_its_own(tmp_path: Path) -> None:
     assert {SIGNER.read(each).prediction for each in ids} == {1.5}
 
 
-def test_a_refused_row_does_not_fail_its_neighbours(tmp_path: Path) -> None:
-    """It alone has no prediction, and it alone is not counted."""
-    predictor = make(tmp_path, Estimator(refuse_negative))
+def test_a_rejected_row_does_not_affect_other_rows(tmp_path: Path) -> None:
+    """Only the rejected row has no prediction and is not counted."""
+    predictor = make(tmp_path, Estimator(reject_negative))
     answers = ask(predictor, 1, -1, 3)
 
     assert values_of(answers) == [1, None, 3]
@@ -159,8 +159,8 @@ def test_a_refused_row_does_not_fail_its_neighbours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_prediction_that_is_no_number_is_none(tmp_path: Path, value: float) -> None:
-    """JSON has no word for it, and no bin."""
+def test_a_prediction_that_is_not_finite_is_none(tmp_path: Path, value: float) -> None:
+    """It has neither a representation in JSON nor a bin."""
     estimator = Estimator(lambda rows: np.where(rows[:, 0] == 2, value, rows[:, 0]))
     answers = ask(make(tmp_path, estimator), 1, 2, 3)
 
@@ -169,9 +169,9 @@ def test_a_prediction_that_is_no_number_is_none(tmp_path: Path, value: float) ->
     assert total(read_metrics(tmp_path), "model_monitoring_failures_total") == 0
 
 
-def test_no_prediction_at_all_is_none_for_each(tmp_path: Path) -> None:
-    """Nothing is counted but the call."""
-    answers = ask(make(tmp_path, Estimator(refuse_negative)), -1, -2)
+def test_a_call_in_which_every_row_is_rejected_counts_no_prediction(tmp_path: Path) -> None:
+    """Only the call itself is counted."""
+    answers = ask(make(tmp_path, Estimator(reject_negative)), -1, -2)
 
     samples = read_metrics(tmp_path)
     assert answers == [None, None]
@@ -179,8 +179,8 @@ def test_no_prediction_at_all_is_none_for_each(tmp_path: Path) -> None:
     assert total(samples, "model_inference_seconds_count") == 1
 
 
-def test_an_estimator_that_breaks_tells_all_who_wait(tmp_path: Path) -> None:
-    """Nobody waits for ever, and the next turn is served."""
+def test_an_exception_of_the_estimator_reaches_every_waiter(tmp_path: Path) -> None:
+    """Later rows are predicted."""
 
     def break_at_nine(rows: Floats) -> Floats:
         if (rows[:, 0] == 9).any():
@@ -194,9 +194,9 @@ def test_an_estimator_that_breaks_tells_all_who_wait(tmp_path: Path) -> None:
     assert values_of(ask(predictor, 1, 2)) == [1, 2]
 
 
-def test_a_client_that_goes_away_harms_nobody(tmp_path: Path) -> None:
-    """A cancelled request leaves its neighbours their answers, whether the call succeeds or not."""
-    for judge in (lambda rows: rows[:, 0], refuse_negative):
+def test_a_cancelled_request_does_not_affect_others(tmp_path: Path) -> None:
+    """The others are answered, whether the estimator accepts the call or not."""
+    for judge in (lambda rows: rows[:, 0], reject_negative):
         predictor = make(tmp_path, Estimator(judge))
 
         async def cancel_the_first(predictor: Predictor = predictor) -> Prediction | None:
@@ -213,8 +213,8 @@ def test_a_client_that_goes_away_harms_nobody(tmp_path: Path) -> None:
         assert answer.prediction == 2
 
 
-def test_cancelled_rows_are_no_obstacle_to_a_failure(tmp_path: Path) -> None:
-    """The estimator breaks, one waiter is gone already: the other is told."""
+def test_an_exception_skips_cancelled_rows(tmp_path: Path) -> None:
+    """If one waiter is cancelled, the others still get the exception."""
 
     def break_always(_: Floats) -> Floats:
         raise RuntimeError("broken")
@@ -233,8 +233,8 @@ def test_cancelled_rows_are_no_obstacle_to_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_batch_is_one_call(tmp_path: Path) -> None:
-    """In its order, with None where the estimator has no prediction."""
-    estimator = Estimator(refuse_negative)
+    """Predictions are in the order of the rows, with None for a row without one."""
+    estimator = Estimator(reject_negative)
     predictor = make(tmp_path, estimator)
 
     assert values_of([*predictor.predict_batch([row(n) for n in range(5)])]) == list(range(5))

@@ -1,4 +1,4 @@
-"""The files that one row to predict enters are those that docs/architecture.md lists, in order."""
+"""The list of files that a prediction passes through in docs/architecture.md is correct."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ SERVICE = ROOT / "services" / "model"
 
 
 def documented() -> list[str]:
-    """Return the numbered list of the page."""
+    """Return the numbered list of the document."""
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     section = page.partition("### The files that one row to predict enters")[2].partition("\n## ")[
         0
@@ -29,7 +29,7 @@ def documented() -> list[str]:
 
 @contextmanager
 def traced(files: list[str]) -> Iterator[None]:
-    """Collect the service's files in which a function is called, in the order of the first call."""
+    """Collect the service's files in which a function is called, in order of the first call."""
 
     def note(frame: FrameType, event: str, _: object) -> None:
         path = Path(frame.f_code.co_filename)
@@ -45,8 +45,8 @@ def traced(files: list[str]) -> Iterator[None]:
         sys.setprofile(None)
 
 
-def test_a_row_enters_the_files_that_are_documented(config: Config, example: Manifest) -> None:
-    """The first request of a worker prepares some things, so the second one is traced."""
+def test_a_row_passes_through_the_documented_files(config: Config, example: Manifest) -> None:
+    """The second request is traced, because the first one includes initialization."""
     row = {each.name: each.example for each in example.features}
     sent = request(json.dumps(row).encode())
     files: list[str] = []

@@ -1,4 +1,4 @@
-"""Every setting is checked, and a wrong one is named in one line that tells no secret."""
+"""Every setting is validated; an error is one line that names it and contains no secret."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.settings import Settings, SettingsError, read_settings, split_keys, variable
+from tests.support.settings_files import bare_settings
 from tools import ROOT
 
 SERVICE = ROOT / "services" / "model"
@@ -15,7 +16,7 @@ KEYS = ("first-key-of-thirty-two-bytes-or-more", "second-key-of-thirty-two-bytes
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give what is required, and nothing that the developer's shell has."""
+    """Set only the required variables, whatever the developer's shell has."""
     for name in Settings.model_fields:
         monkeypatch.delenv(variable(name), raising=False)
     monkeypatch.setenv("MODEL_BUNDLE", "/some/bundle")
@@ -23,7 +24,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failure() -> str:
-    """Return why the environment is refused: one line."""
+    """Return the one-line error for the environment."""
     with pytest.raises(SettingsError) as failed:
         read_settings()
     assert failed.value.__cause__ is None
@@ -31,8 +32,8 @@ def failure() -> str:
     return str(failed.value)
 
 
-def test_defaults_are_the_contracts() -> None:
-    """Ports, address, workers."""
+def test_the_defaults_are_those_of_the_contract() -> None:
+    """Ports, address, workers and limits have the documented defaults."""
     settings = read_settings()
 
     assert (settings.host, settings.port, settings.metrics_port) == ("127.0.0.1", 8000, 8001)
@@ -43,8 +44,8 @@ def test_defaults_are_the_contracts() -> None:
     assert split_keys(settings.prediction_keys) == []
 
 
-def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Compose passes on what .env leaves out."""
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose passes variables that .env omits as empty ones."""
     monkeypatch.setenv("MODEL_PORT", "")
     monkeypatch.setenv("MODEL_PREDICTION_KEYS", "")
 
@@ -53,10 +54,10 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["MODEL_BUNDLE", "PROMETHEUS_MULTIPROC_DIR"])
 @pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
-def test_what_is_required_is_named(
+def test_a_missing_required_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
 ) -> None:
-    """By its variable."""
+    """The error names the variable."""
     monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
 
     assert failure() == f"{name}: Field required"
@@ -74,10 +75,10 @@ def test_what_is_required_is_named(
         ("MODEL_LOG_FORMAT", ("xml",)),
     ],
 )
-def test_a_bad_value_is_named(
+def test_an_invalid_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, values: tuple[str, ...]
 ) -> None:
-    """By its variable, with what is wrong."""
+    """The error names the variable."""
     for value in values:
         monkeypatch.setenv(name, value)
 
@@ -85,15 +86,17 @@ def test_a_bad_value_is_named(
 
 
 def test_keys_are_split_and_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first signs; spaces and empty places mean nothing."""
+    """The first key signs; spaces and empty items are ignored."""
     monkeypatch.setenv("MODEL_PREDICTION_KEYS", f" {KEYS[0]} ,, {KEYS[1]},")
 
     assert split_keys(read_settings().prediction_keys) == [key.encode() for key in KEYS]
 
 
 @pytest.mark.parametrize("keys", ["short", f"{KEYS[0]},short", "x" * 31])
-def test_a_short_key_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
-    """Neither the short one nor its neighbours."""
+def test_a_short_key_is_rejected_without_printing_it(
+    monkeypatch: pytest.MonkeyPatch, keys: str
+) -> None:
+    """The error contains neither the short key nor the others."""
     monkeypatch.setenv("MODEL_PREDICTION_KEYS", keys)
 
     message = failure()
@@ -101,8 +104,8 @@ def test_a_short_key_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch, ke
     assert not any(key in message for key in keys.split(","))
 
 
-def test_secrets_are_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """repr, str and JSON show stars."""
+def test_settings_never_print_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """repr, str and JSON mask them."""
     monkeypatch.setenv("MODEL_PREDICTION_KEYS", KEYS[0])
     settings = read_settings()
 
@@ -111,7 +114,7 @@ def test_secrets_are_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_all_settings_can_be_listed() -> None:
-    """`python -m serving.settings` names each variable with its meaning."""
+    """`python -m serving.settings` prints each variable with its description."""
     listed = subprocess.run(
         [sys.executable, "-m", "serving.settings"],
         cwd=SERVICE,
@@ -124,11 +127,9 @@ def test_all_settings_can_be_listed() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_the_committed_settings_are_settings() -> None:
-    """settings.env holds bare KEY=value lines of variables that exist, and no secret."""
-    lines = (SERVICE / "settings.env").read_text("utf-8").splitlines()
-    pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+def test_settings_env_sets_only_existing_settings() -> None:
+    """It has bare KEY=value lines and no secret."""
+    settings = bare_settings(SERVICE / "settings.env")
 
-    assert pairs.keys() <= {variable(name) for name in Settings.model_fields}
-    assert "MODEL_PREDICTION_KEYS" not in pairs
-    assert not any(character in value for value in pairs.values() for character in "\"' ")
+    assert settings.keys() <= {variable(name) for name in Settings.model_fields}
+    assert "MODEL_PREDICTION_KEYS" not in settings

@@ -1,4 +1,4 @@
-"""The spool's writer: format, rotation, bound, and what a sick disk does to it."""
+"""The writer of the spool: format, rotation, size limit, and failures of the disk."""
 
 import errno
 import fcntl
@@ -14,12 +14,12 @@ from tests.support.spool import label, lines, predictions, small_spool
 
 
 def segments(directory: Path) -> list[Path]:
-    """Return the segments, the oldest first."""
+    """Return the segments in order of age, oldest first."""
     return sorted(directory.glob("*.jsonl"))
 
 
-def test_the_first_line_says_what_the_others_mean(tmp_path: Path) -> None:
-    """A segment's header names the model, its columns, and what training saw of them."""
+def test_the_first_line_is_the_header(tmp_path: Path) -> None:
+    """It names the model and its columns, with their ranges in training."""
     spool, _ = small_spool(tmp_path)
 
     spool.append(predictions(["a"]))
@@ -39,7 +39,7 @@ def test_the_first_line_says_what_the_others_mean(tmp_path: Path) -> None:
     }
 
 
-def test_each_event_is_a_line(tmp_path: Path) -> None:
+def test_each_event_is_one_line(tmp_path: Path) -> None:
     """Predictions and labels are lines of JSON, in order; a missing value is null."""
     spool, counts = small_spool(tmp_path)
 
@@ -53,8 +53,10 @@ def test_each_event_is_a_line(tmp_path: Path) -> None:
     assert counts == {"written": 2}
 
 
-def test_a_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many events, one system call appends them."""
+def test_a_batch_is_written_with_one_system_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One system call appends any number of events."""
     spool, _ = small_spool(tmp_path)
     spool.append(predictions(["first"]))
     sizes = []
@@ -73,7 +75,7 @@ def test_a_batch_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_segment_is_followed_by_another(tmp_path: Path) -> None:
-    """No segment exceeds its size, and none of the events is lost in between."""
+    """No segment exceeds its size, and no event is lost in between."""
     spool, _ = small_spool(tmp_path, Limits(1_000_000, 1_000, 60.0))
 
     for number in range(50):
@@ -85,7 +87,7 @@ def test_a_full_segment_is_followed_by_another(tmp_path: Path) -> None:
 
 
 def test_an_old_segment_is_followed_by_another(tmp_path: Path) -> None:
-    """A segment past its age takes no more events."""
+    """No event is written to a segment that has reached its maximum age."""
     spool, _ = small_spool(tmp_path, Limits(1_000_000, 100_000, 0.0))
 
     spool.append(predictions(["a"]))
@@ -94,8 +96,8 @@ def test_an_old_segment_is_followed_by_another(tmp_path: Path) -> None:
     assert len(segments(tmp_path)) == 2
 
 
-def test_only_the_segment_being_written_is_locked(tmp_path: Path) -> None:
-    """Who can lock a segment knows that nobody will append to it."""
+def test_only_an_open_segment_is_locked(tmp_path: Path) -> None:
+    """No process writes to a segment that can be locked."""
     spool, _ = small_spool(tmp_path, Limits(1_000_000, 100_000, 0.0))
     spool.append(predictions(["a"]))
     spool.append(predictions(["b"]))
@@ -108,7 +110,7 @@ def test_only_the_segment_being_written_is_locked(tmp_path: Path) -> None:
 
 
 def test_a_full_spool_drops_its_oldest_segments(tmp_path: Path) -> None:
-    """The bound holds across workers; what it costs is counted, and is the oldest."""
+    """The limit applies to all workers together; the oldest events are dropped and counted."""
     limits = Limits(5_000, 1_000, 60.0)
     (one, counts), (other, others) = small_spool(tmp_path, limits), small_spool(tmp_path, limits)
 
@@ -123,8 +125,8 @@ def test_a_full_spool_drops_its_oldest_segments(tmp_path: Path) -> None:
     assert counts["written"] + others["written"] == 200
 
 
-def test_published_segments_go_first(tmp_path: Path) -> None:
-    """What the publisher has published and kept makes room before anything is dropped."""
+def test_published_segments_are_removed_first(tmp_path: Path) -> None:
+    """Kept segments make room before an unpublished event is dropped."""
     spool, counts = small_spool(tmp_path, Limits(1_700, 1_000, 0.0))
     spool.append(predictions(["a"]))
     spool.append(predictions(["b"]))
@@ -140,7 +142,7 @@ def test_published_segments_go_first(tmp_path: Path) -> None:
 
 
 def test_open_segments_are_never_dropped(tmp_path: Path) -> None:
-    """Where the workers' own segments fill the spool, new events fail and say so."""
+    """If open segments fill the spool, new events are counted as failed."""
     limits = Limits(1_500, 1_000, 60.0)
     (one, _), (other, others) = small_spool(tmp_path, limits), small_spool(tmp_path, limits)
     one.append(predictions(["a"]))
@@ -151,18 +153,16 @@ def test_open_segments_are_never_dropped(tmp_path: Path) -> None:
     assert others == {"failed": 1, "written": 0}
 
 
-def test_a_full_disk_costs_events_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A write that the disk refuses is counted; nobody hears of it otherwise."""
+def test_a_full_disk_loses_only_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that the disk rejects are counted, and later ones are written."""
     spool, counts = small_spool(tmp_path)
     spool.append(predictions(["a"]))
 
-    def refuse(_: int, __: bytes) -> int:
+    def fail(_: int, __: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(os, "write", refuse)
+        disk.setattr(os, "write", fail)
         spool.append(predictions(["b", "c"]))
     monkeypatch.setattr("time.monotonic", lambda: float("inf"))
     spool.append(predictions(["d"]))
@@ -171,10 +171,10 @@ def test_a_full_disk_costs_events_and_nothing_else(
     assert counts == {"written": 2, "failed": 2}
 
 
-def test_a_sick_disk_is_left_alone_for_a_second(
+def test_after_a_failure_nothing_is_written_for_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a failure the events of the next second are counted without trying."""
+    """Events of the next second are counted as failed without trying."""
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     spool, counts = small_spool(tmp_path / "absent")
@@ -190,8 +190,8 @@ def test_a_sick_disk_is_left_alone_for_a_second(
     assert counts == {"failed": 2, "written": 1}
 
 
-def test_nothing_follows_a_torn_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a disk fills in mid-write, whole lines count as written, the torn one ends its file."""
+def test_no_line_follows_an_incomplete_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk fills up during a write, complete lines count as written and the file ends."""
     spool, counts = small_spool(tmp_path)
     spool.append(predictions(["a"]))
     real = os.write
@@ -208,8 +208,8 @@ def test_nothing_follows_a_torn_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert counts == {"written": 3, "failed": 1}
 
 
-def test_what_a_killed_worker_began_is_removed(tmp_path: Path) -> None:
-    """A segment without its header is nobody's, once it is old."""
+def test_the_unfinished_segment_of_a_killed_worker_is_removed(tmp_path: Path) -> None:
+    """It is removed only once it is old."""
     left, fresh = tmp_path / "1-left.new", tmp_path / "2-fresh.new"
     left.touch()
     fresh.touch()
@@ -222,8 +222,8 @@ def test_what_a_killed_worker_began_is_removed(tmp_path: Path) -> None:
     assert fresh.exists()
 
 
-def test_an_unencodable_event_fails_alone(tmp_path: Path) -> None:
-    """Not even a fault of the caller becomes an exception."""
+def test_an_event_that_cannot_be_encoded_raises_nothing(tmp_path: Path) -> None:
+    """It is counted as failed."""
     spool, counts = small_spool(tmp_path)
 
     spool.append([Prediction("a", 1.0, [object()], 5.0)])  # type: ignore[list-item]

@@ -1,17 +1,27 @@
-"""What `docker compose` prints, read."""
+"""Reading what `docker compose` prints, and starting without an image that cannot be had."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tools.stack import compose
-from tools.stack.settings import load_settings
+from tools.stack import compose, probe, project, traffic
+from tools.stack.settings import PORTS, StackError, load_settings
 
 HEALTHY = {"Service": "model", "State": "running", "Health": "healthy", "ExitCode": 0}
 PLAIN = {"Service": "prometheus", "State": "running", "Health": "", "ExitCode": 0}
 DONE = {"Service": "setup", "State": "exited", "Health": "", "ExitCode": 0}
 DEAD = {"Service": "locust", "State": "exited", "Health": "", "ExitCode": 1}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep services of this machine, and its .env, out of the tests."""
+    monkeypatch.setattr(probe, "page", lambda _: None)
+    monkeypatch.setattr(traffic, "lines", lambda _: ())
+    monkeypatch.setattr(project, "remember", lambda _: None)
+    monkeypatch.setattr(compose, "_wait_until_scraped", lambda *_: None)
 
 
 def _says(monkeypatch: pytest.MonkeyPatch, ps: str) -> None:
@@ -34,21 +44,21 @@ def test_both_formats_of_ps_are_read(
 
     assert compose.status(load_settings({}, tmp_path))
 
-    said = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["model", "healthy", "http://127.0.0.1:8000"] in said
-    assert ["prometheus", "running", "http://127.0.0.1:9090"] in said
-    assert ["setup", "done"] in said
-    assert ["Grafana:", "user", "admin,", "password", "secret"] in said
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["model", "healthy", f"http://127.0.0.1:{PORTS['MODEL_PORT']}"] in printed
+    assert ["prometheus", "running", f"http://127.0.0.1:{PORTS['PROMETHEUS_PORT']}"] in printed
+    assert ["setup", "done"] in printed
+    assert ["Grafana:", "user", "admin,", "password", "secret"] in printed
 
 
-def test_a_dead_container_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status tells by its exit code that something is wrong."""
+def test_a_dead_container_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status` exits with 1 while a container is dead."""
     _says(monkeypatch, "\n".join(map(json.dumps, [HEALTHY, DEAD])))
 
     assert not compose.status(load_settings({}, tmp_path))
 
 
-def test_no_container_is_not_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_container_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack that does not run is not a healthy one."""
     _says(monkeypatch, "")
 
@@ -61,6 +71,7 @@ def test_a_service_no_longer_wanted_is_removed(
     """The publisher, once FIDDLER_URL is gone, before the others are brought up."""
     publisher = {**HEALTHY, "Service": "publisher"}
     answers = {"ps": "\n".join(map(json.dumps, [HEALTHY, publisher])), "config": "model\nlocust"}
+    monkeypatch.setattr(compose, "_with_images", lambda _, planned: planned)
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(compose, "_output", lambda _, word, *__: answers[word])
     monkeypatch.setattr(compose, "_compose", lambda _, *words: asked.append(words))
@@ -70,3 +81,72 @@ def test_a_service_no_longer_wanted_is_removed(
     removed, started = asked
     assert removed == ("--profile", "*", "rm", "--stop", "--force", "publisher")
     assert started[0] == "up"
+
+
+CONFIG: dict[str, Any] = {
+    "model": {"image": "ml-monitoring/model:0", "build": {}},
+    "prometheus": {"image": "prom/prometheus:v0"},
+    "grafana": {"image": "grafana/grafana:0"},
+}
+
+
+def _images(monkeypatch: pytest.MonkeyPatch, *, present: set[str], pulled: set[str]) -> list[str]:
+    """Play a machine with some images, and a registry with others; return what is started."""
+    started: list[str] = []
+    answers = {"ps": "", "config": "model\nprometheus\ngrafana"}
+
+    def output(_: object, word: str, *options: str) -> str:
+        return (
+            json.dumps({"services": CONFIG})
+            if word == "config" and options[-1] == "json"
+            else answers[word]
+        )
+
+    def run(_: object, *words: str) -> None:
+        started.extend(word for word in words if word in CONFIG)
+
+    monkeypatch.setattr(compose, "_output", output)
+    monkeypatch.setattr(compose, "_compose", run)
+    monkeypatch.setattr(compose, "check_ports", lambda *_: None)
+    monkeypatch.setattr(compose, "_answers", lambda command: command[-1] in present)
+    monkeypatch.setattr(compose, "_pulled", lambda _, name: CONFIG[name]["image"] in pulled)
+    return started
+
+
+def test_the_stack_starts_without_grafana_where_its_image_cannot_be_pulled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the image; our own images are built, so nobody is asked for them."""
+    monkeypatch.setattr(compose, "addresses", lambda *_: [("model", "http://x")])
+    started = _images(monkeypatch, present={"prom/prometheus:v0"}, pulled=set())
+
+    compose.up(load_settings({}, tmp_path))
+
+    assert started == ["model", "prometheus"]
+    line = "the image grafana/grafana:0 cannot be pulled: starting without Grafana"
+    assert line in capsys.readouterr().out.splitlines()
+
+
+def test_an_image_that_is_needed_and_cannot_be_pulled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the image and what starts the stack without it; nothing is started."""
+    started = _images(monkeypatch, present=set(), pulled={"grafana/grafana:0"})
+
+    with pytest.raises(
+        StackError, match=r"^the image prom/prometheus:v0 cannot be pulled"
+    ) as error:
+        compose.up(load_settings({}, tmp_path))
+
+    assert "`STACK=native ./task up`" in str(error.value)
+    assert started == []
+
+
+def test_logs_of_an_unknown_service_are_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the services that there are."""
+    _says(monkeypatch, "\n".join(map(json.dumps, [HEALTHY, PLAIN])))
+
+    with pytest.raises(StackError, match=r"^no log of foo; there are: model, prometheus$"):
+        compose.logs(load_settings({}, tmp_path), ["model", "foo"])

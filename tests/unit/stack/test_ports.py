@@ -1,4 +1,4 @@
-"""Whether a port is free."""
+"""Checking that ports are free."""
 
 import socket
 from pathlib import Path
@@ -10,7 +10,7 @@ from tools.stack.settings import StackError, load_settings
 
 
 def test_a_port_is_in_use_while_somebody_listens() -> None:
-    """And free as soon as nobody does."""
+    """It is free again as soon as nobody does."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert ports.in_use(port)
@@ -18,12 +18,21 @@ def test_a_port_is_in_use_while_somebody_listens() -> None:
     assert not ports.in_use(port)
 
 
-def test_a_port_in_use_is_named_with_its_variable(tmp_path: Path) -> None:
-    """Only the ports of the services that are to start matter."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        settings = load_settings({"LOCUST_METRICS_PORT": str(port)}, tmp_path)
-        with pytest.raises(StackError, match=f"^port {port}, for locust, is in use"):
-            ports.check_ports(settings, ["locust"])
+def test_all_ports_in_use_are_named_at_once(tmp_path: Path) -> None:
+    """With service and variable; the ports of services that are not to start do not matter."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        first, second = one.getsockname()[1], other.getsockname()[1]
+        taken = {"LOCUST_METRICS_PORT": str(first), "GRAFANA_PORT": str(second)}
+        settings = load_settings(taken, tmp_path)
+        with pytest.raises(StackError) as rejected:
+            ports.check_ports(settings, ["locust", "grafana"])
 
         ports.check_ports(settings, [])
+
+    assert str(rejected.value) == (
+        f"ports in use: {first} (locust, LOCUST_METRICS_PORT), {second} (grafana, GRAFANA_PORT);"
+        " stop what uses them, or set others in .env"
+    )

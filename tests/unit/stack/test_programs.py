@@ -1,83 +1,136 @@
 """Finding what does not come from PyPI."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tools.stack import programs
+from tools.stack import packages, programs, releases
 from tools.stack.settings import StackError
 
+DEBIAN = "echo 'prometheus, version 2.42.0+ds (branch: debian/sid)'"
+OFFICIAL = "echo 'prometheus, version 3.13.2 (branch: HEAD)'"
+NOWHERE = dict.fromkeys(releases.SITES, "http://127.0.0.1:9")
 
-def _program(path: Path, script: str = "") -> str:
+
+def _program(path: Path, script: str = "echo version 99.0") -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
 
 
-def test_debian_s_name_of_the_alertmanager_is_known(tmp_path: Path) -> None:
+@pytest.fixture(name="environment")
+def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return settings of a machine without programs, network and package manager."""
+    monkeypatch.setattr(programs, "_PLACES", "")
+    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.setattr(packages, "install", lambda _: "no package manager")
+    return {**NOWHERE, "PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def _path(binary: programs.Binary | None) -> str | None:
+    return binary.path if binary else None
+
+
+def _cached(program: str, environment: dict[str, str]) -> str:
+    cache = releases.cache(environment)
+    return _program(releases.release(program, environment).binary(cache))
+
+
+def test_debians_name_of_the_alertmanager_is_known(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     """The Alertmanager is found under both names, its own first."""
-    environment = {"PATH": str(tmp_path)}
-    debian = _program(tmp_path / "prometheus-alertmanager")
-    assert programs.find("alertmanager", environment) == debian
+    debian = _program(tmp_path / "bin" / "prometheus-alertmanager")
+    assert _path(programs.find("alertmanager", environment)) == debian
 
-    own = _program(tmp_path / "alertmanager")
+    own = _program(tmp_path / "bin" / "alertmanager")
 
-    assert programs.find("alertmanager", environment) == own
+    assert _path(programs.find("alertmanager", environment)) == own
 
 
-def test_a_named_binary_wins(tmp_path: Path) -> None:
+def test_a_named_binary_wins(tmp_path: Path, environment: dict[str, str]) -> None:
     """<PROGRAM>_BINARY is taken as it is: a wrong one finds nothing."""
-    environment = {"PATH": str(tmp_path), "PROMETHEUS_BINARY": str(tmp_path / "nowhere")}
-    _program(tmp_path / "prometheus")
+    _program(tmp_path / "bin" / "prometheus")
+    named = {**environment, "PROMETHEUS_BINARY": str(tmp_path / "nowhere")}
 
-    assert programs.find("prometheus", environment) is None
+    assert programs.find("prometheus", named) is None
+    with pytest.raises(StackError, match=r"^PROMETHEUS_BINARY=.*nowhere: there is no such program"):
+        programs.bring(named)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        (OFFICIAL, True),
+        (DEBIAN, True),
+        ("echo prometheus, version 2.41.0", False),
+        ("exit 1", False),
+    ],
+    ids=["official", "debian", "too old", "silent"],
+)
+def test_only_a_recent_program_on_path_is_used(
+    tmp_path: Path, environment: dict[str, str], script: str, *, found: bool
+) -> None:
+    """The rules use keep_firing_for, which Prometheus has since 2.42."""
+    _program(tmp_path / "bin" / "prometheus", script)
+
+    assert (programs.find("prometheus", environment) is not None) is found
+
+
+def test_the_official_build_is_preferred_to_debians(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Debian's lacks web pages, so a downloaded one comes first; an official one on PATH wins."""
+    on_path = _program(tmp_path / "bin" / "prometheus", DEBIAN)
+    assert programs.find("prometheus", environment) == programs.Binary(
+        on_path, (2, 42), debian=True
+    )
+
+    cached = _cached("prometheus", environment)
+    assert _path(programs.find("prometheus", environment)) == cached
+
+    _program(tmp_path / "bin" / "prometheus", OFFICIAL)
+    assert _path(programs.find("prometheus", environment)) == on_path
 
 
 @pytest.mark.parametrize("home", ["grafana", "grafana/share/grafana"])
-def test_grafana_s_home_is_found(tmp_path: Path, home: str) -> None:
+def test_grafanas_home_is_found(tmp_path: Path, home: str) -> None:
     """Its own files lie around the binary, in its archive as with brew."""
     binary = _program(tmp_path / "grafana" / "bin" / "grafana")
     (tmp_path / home / "conf").mkdir(parents=True)
 
-    assert programs.grafana_home({"GRAFANA_BINARY": binary}) == str(tmp_path / home)
+    assert programs.grafana_home(binary) == str(tmp_path / home)
 
 
-def test_a_machine_without_installer_is_told_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_program_is_named_with_every_reason(
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """One line, with the names of the packages."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    environment = {"ALERTMANAGER_BINARY": "/nowhere"}
+    """One line: what is needed, what was found, why nothing could be brought, and what helps."""
+    old = _program(tmp_path / "bin" / "prometheus", "echo prometheus, version 2.24.1")
 
-    with pytest.raises(StackError) as refused:
-        programs.install(["alertmanager"], environment)
+    with pytest.raises(StackError) as rejected:
+        programs.bring(environment)
 
-    assert str(refused.value).count("\n") == 0
-    assert "apt install prometheus-alertmanager" in str(refused.value)
-
-
-def test_apt_installs_with_sudo_and_gets_lists_where_there_are_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Debian's packages are installed without recommendations, after an update if need be."""
-    told = tmp_path / "told"
-    _program(tmp_path / "sudo", 'shift; exec "$@"')
-    _program(tmp_path / "systemctl", "exit 0")
-    _program(
-        tmp_path / "apt-get",
-        f'echo "$*" >>"{told}"\n'
-        f'case "$*" in *update) : >"{tmp_path}/lists" ;;\n'
-        f'*) [ -e "{tmp_path}/lists" ] || exit 100\n'
-        f'printf "#!/bin/sh" >"{tmp_path}/apt-s-own"; /bin/chmod +x "{tmp_path}/apt-s-own" ;; esac',
+    text = str(rejected.value)
+    assert text.count("\n") == 0
+    assert text.startswith(f"prometheus >= 2.42 is needed ({old} is 2.24; 127.0.0.1:9: ")
+    assert text.endswith(
+        "no package manager): put it on PATH, or name it in PROMETHEUS_BINARY"
+        " (Debian: apt install prometheus prometheus-alertmanager)"
     )
-    for name in ("env", "true"):
-        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    programs.install(["prometheus"], {"PROMETHEUS_BINARY": str(tmp_path / "apt-s-own")})
 
-    install = "-qq install --no-install-recommends prometheus"
-    assert told.read_text().splitlines() == [install, "-qq update", install]
+def test_the_stack_starts_without_grafana_and_tries_again_a_day_later(
+    tmp_path: Path, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failed download of what is not needed does not delay each start."""
+    for name in programs.NEEDED:
+        _program(tmp_path / "bin" / name)
+    releases.cache(environment).mkdir(parents=True)
+
+    assert set(programs.bring(environment)) == set(programs.NEEDED)
+    assert "could not download grafana: 127.0.0.1:9: " in capsys.readouterr().out
+
+    programs.bring(environment)
+    assert capsys.readouterr().out == ""

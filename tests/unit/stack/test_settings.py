@@ -36,7 +36,7 @@ def test_an_env_file_is_read_as_compose_reads_it(tmp_path: Path) -> None:
     }
 
 
-def test_no_env_file_says_nothing(tmp_path: Path) -> None:
+def test_a_missing_env_file_sets_nothing(tmp_path: Path) -> None:
     """.env is optional."""
     assert read_env_file(tmp_path / ".env") == {}
 
@@ -57,14 +57,14 @@ def test_the_shell_wins_over_the_env_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "1.5", "٣"])
-def test_what_is_no_port_is_refused(tmp_path: Path, text: str) -> None:
-    """The refusal names variable and value."""
+def test_what_is_no_port_is_rejected(tmp_path: Path, text: str) -> None:
+    """The error names variable and value."""
     with pytest.raises(StackError, match=r"^GRAFANA_PORT=.* is not a port"):
         load_settings({"GRAFANA_PORT": text}, tmp_path)
 
 
-def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
-    """The refusal names both variables, of which one may be at its default."""
+def test_two_services_on_one_port_are_rejected(tmp_path: Path) -> None:
+    """The error names both variables, of which one may be at its default."""
     with pytest.raises(StackError, match=r"^MODEL_PORT and GRAFANA_PORT are both 8000"):
         load_settings({"GRAFANA_PORT": "8000"}, tmp_path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import ROOT
-from tools.stack import setup
+from tools.stack import programs, setup
 from tools.stack.settings import Settings, StackError, load_settings, read_env_file
 
 
@@ -21,7 +21,11 @@ def test_targets_are_those_of_the_services_that_run(tmp_path: Path) -> None:
     directory = settings.var / "prometheus" / "config" / "targets"
 
     setup.write_files(settings, ["model", "grafana"])
+    setup.write_targets(settings, ["model", "grafana"])
     setup.write_files(settings, ["model", "prometheus"])
+    assert list(directory.iterdir()) == []
+    setup.write_targets(settings, ["model"])
+    setup.write_targets(settings, ["model", "prometheus"])
 
     assert {path.stem: json.loads(path.read_text()) for path in directory.iterdir()} == {
         "model": [{"targets": ["127.0.0.1:18001"], "labels": {"job": "model"}}],
@@ -46,7 +50,7 @@ def test_the_configuration_is_the_one_of_all_stacks(tmp_path: Path) -> None:
     }
 
 
-def test_slack_is_told_only_where_its_address_is_given(tmp_path: Path) -> None:
+def test_slack_is_configured_only_where_its_address_is_given(tmp_path: Path) -> None:
     """SLACK_WEBHOOK_FILE, relative to the checkout or absolute, changes the configuration."""
     webhook = tmp_path / "slack.secret"
     webhook.write_text("https://example.org/hook")
@@ -60,7 +64,7 @@ def test_slack_is_told_only_where_its_address_is_given(tmp_path: Path) -> None:
 
 
 def test_a_missing_slack_file_is_named(tmp_path: Path) -> None:
-    """It is not found out with the first alert."""
+    """A wrong path is reported at the start, not with the first alert."""
     settings = _settings(tmp_path, SLACK_WEBHOOK_FILE="nowhere.secret")
 
     with pytest.raises(StackError, match=r"^SLACK_WEBHOOK_FILE=nowhere.secret: there is no such"):
@@ -77,17 +81,18 @@ def test_every_setting_can_be_overridden(service: str, tmp_path: Path) -> None:
     assert {key: environment[key] for key in keys} == {key: f"given-{key}" for key in keys}
 
 
-def test_what_the_person_says_wins(tmp_path: Path) -> None:
-    """The shell wins over the services' defaults, which hold where nobody says otherwise."""
+def test_what_a_person_sets_wins(tmp_path: Path) -> None:
+    """The shell wins over the services' defaults, which hold where nothing else is set."""
     settings = _settings(tmp_path, MODEL_WORKERS="7", MODEL_PORT="18000")
 
-    environment = setup.environment_for(settings, {"PROMETHEUS_BINARY": "/p"})
+    environment = setup.environment_for(settings, {"prometheus": programs.Binary("/p")})
 
     assert environment["MODEL_WORKERS"] == "7"
     assert environment["MODEL_LOG_LEVEL"] == "info"
     assert environment["MODEL_HOST"] == "127.0.0.1"
     assert environment["LOCUST_HOST"] == "http://127.0.0.1:18000"
     assert environment["PROMETHEUS_BINARY"] == "/p"
+    assert environment["ALERTMANAGER_BINARY"] == "alertmanager"
     assert environment["MODEL_BUNDLE"] == str(settings.var / "bundle")
 
 

@@ -1,4 +1,4 @@
-"""What counts as a failure."""
+"""The answers that count as failures."""
 
 import pytest
 
@@ -26,8 +26,8 @@ NOT_FINITE = "unexpected_answer: quality is not a finite number"
         (FEEDBACK, 200, b'{"accepted": 1, "rejected": 0}'),
     ],
 )
-def test_right_answer(action: Action, status: int, body: bytes | None) -> None:
-    """The expected status is right, a refusal of a bad request included."""
+def test_an_expected_answer_is_no_failure(action: Action, status: int, body: bytes | None) -> None:
+    """The expected status is correct, even if it rejects an invalid request."""
     assert complaint(action, status, body) is None
 
 
@@ -54,6 +54,8 @@ def test_right_answer(action: Action, status: int, body: bytes | None) -> None:
         ),
     ],
 )
-def test_wrong_answer(action: Action, status: int, body: bytes | None, expected: str) -> None:
-    """Another status, or a prediction without a finite target, is a failure that says which."""
+def test_an_unexpected_answer_is_a_failure(
+    action: Action, status: int, body: bytes | None, expected: str
+) -> None:
+    """The complaint names the status, or the lack of a finite prediction."""
     assert expected == complaint(action, status, body)

@@ -33,8 +33,8 @@ class Clock:
         ("gradual", 1e9, 1.0),
     ],
 )
-def test_share_of_drifted_rows(mode: str, age: float, expected: float) -> None:
-    """The share is constant, or grows linearly to 1 and stays there."""
+def test_the_share_is_constant_or_grows_linearly(mode: str, age: float, expected: float) -> None:
+    """A gradual drift grows to 1 and remains there."""
     clock = Clock()
     drift = Drift(mode, 100.0, clock)
     clock.now += age
@@ -42,8 +42,8 @@ def test_share_of_drifted_rows(mode: str, age: float, expected: float) -> None:
     assert expected == drift.share()
 
 
-def test_gradual_drift_begins_at_the_switch() -> None:
-    """However long the traffic has run before, the share starts at 0."""
+def test_a_gradual_drift_starts_at_the_switch() -> None:
+    """The share starts at 0, however long the traffic has run."""
     clock = Clock()
     drift = Drift("off", 100.0, clock)
     clock.now += 5_000
@@ -56,14 +56,14 @@ def test_gradual_drift_begins_at_the_switch() -> None:
     ("rows", "mode"),
     [("held_out", "off"), ("drifted", "drifted"), ("gradual", "gradual"), ("a.csv", "off")],
 )
-def test_rows_choose_the_drift_of_the_start(rows: str, mode: str) -> None:
-    """LOCUST_ROWS says how the traffic starts."""
+def test_the_rows_setting_defines_the_initial_drift(rows: str, mode: str) -> None:
+    """A file starts without drift."""
     assert mode_of(rows) == mode
 
 
 @pytest.mark.parametrize("mode", ["on", "", None, 1, ["off"]])
-def test_unknown_mode_changes_nothing(mode: object) -> None:
-    """The error lists what there is, and the drift stays as it was."""
+def test_an_unknown_mode_changes_nothing(mode: object) -> None:
+    """The error lists the modes."""
     drift = Drift("drifted", 100.0, Clock())
 
     with pytest.raises(TrafficError, match="is none of off, drifted, gradual"):
@@ -77,8 +77,8 @@ def _web(drift: Drift, calls: list[str]) -> FlaskClient:
     return app.test_client()
 
 
-def test_post_switches_and_get_shows() -> None:
-    """Both answer the mode, its share and its age; a switch is announced once."""
+def test_post_switches_the_drift_and_get_returns_it() -> None:
+    """Both return mode, share and age; a switch is announced once."""
     clock, calls = Clock(), list[str]()
     web = _web(Drift("off", 100.0, clock), calls)
 
@@ -90,8 +90,8 @@ def test_post_switches_and_get_shows() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"drifted"', b"{}", b'{"mode": "on"}'])
-def test_bad_switch_is_rejected(body: bytes) -> None:
-    """It gets 422 with the reason, and nothing changes."""
+def test_an_invalid_switch_is_rejected(body: bytes) -> None:
+    """The answer is 422 with the reason, and nothing changes."""
     calls: list[str] = []
     drift = Drift("off", 100.0, Clock())
     answer = _web(drift, calls).post("/drift", data=body, content_type="application/json")
@@ -102,8 +102,8 @@ def test_bad_switch_is_rejected(body: bytes) -> None:
     assert (drift.mode, calls) == ("off", [])
 
 
-def test_worker_takes_the_masters_drift_and_its_age() -> None:
-    """A worker that connects late is as far in a gradual drift as the others."""
+def test_a_worker_adopts_the_masters_drift_and_its_age() -> None:
+    """A worker that connects late has the same share of drifted rows as the others."""
     sent: dict[str, Any] = {}
     listeners: dict[str, Any] = {}
     master: Any = SimpleNamespace(send_message=lambda kind, data: sent.update({kind: data}))

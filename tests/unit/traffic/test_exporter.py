@@ -1,4 +1,4 @@
-"""Locust's statistics as metrics, from stand-ins for locust's objects."""
+"""Locust's statistics as metrics, with stand-ins for locust's objects."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -41,8 +41,8 @@ def _registry(
     return registry
 
 
-def test_every_series_is_there_before_the_first_request() -> None:
-    """Requests, failures and response times of the scenario start at 0."""
+def test_every_series_starts_at_zero() -> None:
+    """Requests, failures and response times exist before the first request."""
     registry = _registry([], [])
 
     for method, name in EXPECTED:
@@ -56,8 +56,8 @@ def test_every_series_is_there_before_the_first_request() -> None:
             assert failed == 0
 
 
-def test_counts_are_locusts() -> None:
-    """Requests, response times and failures are what locust's statistics say."""
+def test_counts_equal_locusts_statistics() -> None:
+    """Requests, response times and failures are those of locust."""
     errors = [
         _error(ValueError("unexpected_status: 503 instead of 200"), 2),
         _error("CatchResponseError('unexpected_status: 500 instead of 200')", 3),
@@ -78,8 +78,8 @@ def test_counts_are_locusts() -> None:
     assert value("locust_response_time_seconds_sum") == 0.1785
 
 
-def test_state_is_one_of_all() -> None:
-    """Exactly the runner's state is 1."""
+def test_exactly_one_state_is_1() -> None:
+    """It is the state of the runner."""
     registry = _registry([], [])
     states = {
         state: registry.get_sample_value("locust_state", {"state": state}) for state in STATES
@@ -91,7 +91,7 @@ def test_state_is_one_of_all() -> None:
 
 
 def test_rows_and_share_follow_the_drift() -> None:
-    """Dashboards can mark a switch: the label and the share change with it, and back."""
+    """A switch changes the label and the share, so dashboards can mark it."""
     now = [0.0]
     drift = Drift("off", 100.0, clock=lambda: now[0])
     registry = _registry([], [], drift)
@@ -113,8 +113,8 @@ def test_rows_and_share_follow_the_drift() -> None:
     assert seen() == (["held_out"], 0.0)
 
 
-def test_buckets_are_cumulative_and_closed_above() -> None:
-    """A time equal to a bound is below it, and +Inf holds everything."""
+def test_buckets_are_cumulative_and_include_their_bound() -> None:
+    """The bucket +Inf has all requests."""
     buckets = dict(cumulative({0: 1, 5: 1, 6: 1, 300: 1, 310: 1, 60_000: 1}))
 
     assert buckets["0.005"] == 2
@@ -135,5 +135,5 @@ def test_buckets_are_cumulative_and_closed_above() -> None:
     ],
 )
 def test_reasons_are_a_closed_list(error: object, expected: str) -> None:
-    """A failure's reason is read from its complaint, and anything else is `other`."""
+    """The reason is read from the complaint, and is otherwise `other`."""
     assert expected == reason_of(error)

@@ -1,4 +1,4 @@
-"""What the traffic reads of a bundle."""
+"""The reader of `bundle.json` for the traffic."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,10 @@ from traffic.errors import TrafficError
 from traffic.manifest import read_manifest
 
 
-def test_it_reads_what_the_service_reads(example: BundleManifest, example_bundle: Path) -> None:
-    """Target, features, ranges, standard deviations and files are those of the bundle."""
+def test_it_agrees_with_the_reader_of_the_service(
+    example: BundleManifest, example_bundle: Path
+) -> None:
+    """Target, features, ranges, standard deviations and files are equal."""
     manifest = read_manifest(example_bundle)
 
     assert (manifest.name, manifest.target) == (example.name, example.target.name)
@@ -35,14 +37,16 @@ def test_it_reads_what_the_service_reads(example: BundleManifest, example_bundle
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not a bundle's: "),
-        ("[]", "is not a bundle's: "),
+        ("{", "is not a valid manifest: "),
+        ("[]", "is not a valid manifest: "),
         ("{}", "'format' is missing"),
         (json.dumps({"format": 99}), "has format 99; this client reads 1"),
-        (json.dumps({"format": 1, "reference": 3}), "is not a bundle's: "),
+        (json.dumps({"format": 1, "reference": 3}), "is not a valid manifest: "),
     ],
 )
-def test_bad_bundle_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+def test_the_error_of_an_invalid_bundle_is_one_line(
+    text: str, message: str, tmp_path: Path
+) -> None:
     """The line names the file and the reason."""
     (tmp_path / "bundle.json").write_text(text)
 
@@ -53,7 +57,7 @@ def test_bad_bundle_is_one_line(text: str, message: str, tmp_path: Path) -> None
     assert "\n" not in str(error.value)
 
 
-def test_missing_bundle_is_one_line(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_bundle_is_one_line(tmp_path: Path) -> None:
     """The line names the directory."""
     with pytest.raises(TrafficError, match=r"^no bundle at .*/nowhere: bundle.json: No such file"):
         read_manifest(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The memory of continuous traffic."""
+"""The memory limit of continuous traffic."""
 
 from collections import defaultdict
 from types import SimpleNamespace
@@ -16,8 +16,8 @@ def _entry() -> SimpleNamespace:
     )
 
 
-def test_memory_holds_the_last_minute_and_the_last_hour_of_charts() -> None:
-    """Counts of old seconds and old chart points go; the newest and the totals stay."""
+def test_only_recent_counts_and_chart_points_are_kept() -> None:
+    """Old counts per second and old chart points are dropped; totals are not."""
     entry, total = _entry(), _entry()
     stats: Any = SimpleNamespace(
         total=total, entries={"predict": entry}, history=list(range(POINTS + 100))

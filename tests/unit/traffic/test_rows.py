@@ -1,4 +1,4 @@
-"""The supply of rows: of the bundle, of a CSV file, or shifted."""
+"""The supply of rows: from the bundle, from a CSV file, or shifted."""
 
 from collections import Counter
 from dataclasses import replace
@@ -43,7 +43,7 @@ def _bundled(example_bundle: Path) -> Manifest:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_rows_come_from_the_bundle(source: str, bundled: Manifest) -> None:
-    """The populations are the two files of the bundle, whichever the traffic starts with."""
+    """The populations are two files of the bundle, for each initial drift."""
     populations = load_populations(source, bundled)
     directory = bundled.path.parent
 
@@ -53,10 +53,8 @@ def test_rows_come_from_the_bundle(source: str, bundled: Manifest) -> None:
     assert all(row.actual is not None for row in (*populations.usual, *populations.drifted))
 
 
-def test_held_out_rows_are_none_of_the_training_rows(
-    bundled: Manifest, example_bundle: Path
-) -> None:
-    """Traffic of rows that were trained on would look better than production."""
+def test_no_held_out_row_is_a_training_row(bundled: Manifest, example_bundle: Path) -> None:
+    """Traffic of training rows would look better than production."""
     names = ",".join(each.name for each in bundled.features)
     reference = (example_bundle / "reference.csv").read_text().splitlines()
     assert reference[0].startswith(names)
@@ -68,7 +66,7 @@ def test_held_out_rows_are_none_of_the_training_rows(
 
 
 @pytest.mark.parametrize(("mode", "chosen"), [("off", "usual"), ("drifted", "drifted")])
-def test_a_round_holds_every_row_once(mode: str, chosen: str) -> None:
+def test_a_round_has_every_row_once(mode: str, chosen: str) -> None:
     """Each population is drawn from evenly."""
     populations = Populations(made_up_rows(30), made_up_rows(40, first=100))
     wanted = getattr(populations, chosen)
@@ -78,8 +76,8 @@ def test_a_round_holds_every_row_once(mode: str, chosen: str) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.75, 1.0])
-def test_gradual_rows_are_drifted_by_their_share(share: float) -> None:
-    """Of 4,000 rows, as many are drifted as four standard deviations permit."""
+def test_gradual_drift_has_the_expected_share_of_drifted_rows(share: float) -> None:
+    """The number of 4,000 rows is within four standard deviations of the share."""
     populations = Populations(made_up_rows(30), made_up_rows(40, first=100))
     usual = set(map(_key, populations.usual))
     drawn = _draw(populations, 4_000, "gradual", age=100.0 * share)
@@ -88,8 +86,8 @@ def test_gradual_rows_are_drifted_by_their_share(share: float) -> None:
     assert abs(drifted - 4_000 * share) <= 4 * (4_000 * share * (1 - share)) ** 0.5
 
 
-def test_rounds_differ_in_order_only() -> None:
-    """Each round holds everything once, in an order of its own."""
+def test_rounds_differ_only_in_their_order() -> None:
+    """Each round has every item once, in a new order."""
     endless = shuffled(range(20), seeded(1))
     first, second = list(islice(endless, 20)), list(islice(endless, 20))
 
@@ -97,8 +95,8 @@ def test_rounds_differ_in_order_only() -> None:
     assert first != second
 
 
-def test_any_csv_file_will_do(tmp_path: Path) -> None:
-    """Columns in any order, empty cells where they may be, a byte order mark, no target."""
+def test_any_csv_file_with_the_features_can_be_read(tmp_path: Path) -> None:
+    """Columns are in any order; empty cells, a byte order mark and no target are accepted."""
     path = tmp_path / "rows.csv"
     path.write_text("count,plain,maybe,share (%)\r\n7,1.5,,20\r\n8.0,-2,11,0\r\n", "utf-8-sig")
 
@@ -126,10 +124,8 @@ def test_any_csv_file_will_do(tmp_path: Path) -> None:
         (f'{HEADER}\n1,2,3,4,"y', "is not a CSV file: "),
     ],
 )
-def test_bad_file_is_one_line_that_names_the_column(
-    text: str, message: str, tmp_path: Path
-) -> None:
-    """File, line and column are named."""
+def test_the_error_of_an_invalid_file_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    """It names file, line and column."""
     path = tmp_path / "rows.csv"
     path.write_text(text)
 
@@ -140,23 +136,23 @@ def test_bad_file_is_one_line_that_names_the_column(
     assert "\n" not in str(error.value)
 
 
-def test_unknown_source_is_one_line() -> None:
-    """The line says what there is, and where a file was looked for."""
+def test_the_error_of_an_unknown_source_is_one_line() -> None:
+    """It lists the known sources and the path that was looked for."""
     with pytest.raises(
         TrafficError,
-        match=r"^LOCUST_ROWS: 'blue' is none of held_out, drifted, gradual, and there is no blue$",
+        match=r"^LOCUST_ROWS: 'blue' is none of held_out, drifted, gradual, and blue is no file$",
     ):
         load_populations("blue", MANIFEST)
 
 
-def test_bundle_without_rows_is_one_line() -> None:
-    """A bundle of an older version has none; a CSV file serves instead."""
+def test_the_error_of_a_bundle_without_rows_is_one_line() -> None:
+    """It suggests a new build or a CSV file."""
     with pytest.raises(TrafficError, match=r"LOCUST_ROWS: bundle.json lists no held_out.csv"):
         load_populations("held_out", MANIFEST)
 
 
 def test_without_drifted_rows_every_feature_is_shifted(tmp_path: Path) -> None:
-    """By one standard deviation, no further than allowed, whole numbers by whole ones."""
+    """The shift is one standard deviation, within the range, and integers stay integers."""
     path = tmp_path / "held_out.csv"
     path.write_text(f"{HEADER}\n1,97,3,,5\n1,20,3,10,5\n")
     bundled = replace(MANIFEST, path=tmp_path / "bundle.json", files=frozenset({"held_out.csv"}))
@@ -167,8 +163,8 @@ def test_without_drifted_rows_every_feature_is_shifted(tmp_path: Path) -> None:
     assert isinstance(first.features["count"], int)
 
 
-def test_whole_numbers_of_little_spread_shift_as_well() -> None:
-    """A standard deviation that rounds to 0 would be no drift."""
+def test_integers_of_little_spread_are_shifted_by_one() -> None:
+    """A standard deviation that rounds to 0 would cause no drift."""
     feature = Feature("n", integer=True, sigma=0.3)
 
     assert shifted(Row({"n": 2}, None), [feature]) == Row({"n": 3}, None)

@@ -1,4 +1,4 @@
-"""The mixes of requests, judged by the contract."""
+"""The mixes of requests, compared with the contract of the service."""
 
 import json
 from collections import Counter
@@ -31,13 +31,13 @@ def _asked(
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_seed_determines_every_request(scenario: str) -> None:
-    """The same client of the same seed asks the same, byte by byte."""
+def test_the_seed_determines_every_request(scenario: str) -> None:
+    """The same client with the same seed sends the same bytes."""
     assert _asked(100, scenario) == _asked(100, scenario)
 
 
-def test_clients_differ() -> None:
-    """Another seed, process or client asks otherwise."""
+def test_clients_send_different_requests() -> None:
+    """Requests depend on the seed, the process and the client."""
     asked = _asked(50)
 
     assert asked != _asked(50, seed=1)
@@ -46,8 +46,8 @@ def test_clients_differ() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_mix_is_exact_in_every_round(scenario: str) -> None:
-    """Each round of a mix holds every request exactly as often as its weight says."""
+def test_each_round_has_the_exact_mix(scenario: str) -> None:
+    """Every request occurs as often as its weight."""
     mix = MIXES[scenario]
     names = [name for _, name in requests_of(mix, ROWS[0])]
     size = sum(mix.values())
@@ -58,22 +58,22 @@ def test_mix_is_exact_in_every_round(scenario: str) -> None:
         assert expected == Counter(asked[start : start + size])
 
 
-def test_steady_mix_is_ten_to_one_to_two() -> None:
-    """The production mix: 10 predictions, 1 health check, 2 bad values."""
-    counts = Counter(action.name for action in _asked(13))
+def test_the_steady_mix_has_few_rejected_rows() -> None:
+    """Of 51 rows, 1 is bad: well below the share at which RowsRejected alerts."""
+    counts = Counter(action.name for action in _asked(56))
 
-    assert counts == {"predict": 10, "health": 1, "bad_value": 2}
+    assert counts == {"predict": 50, "health": 5, "bad_value": 1}
 
 
 def test_names_are_unique_within_a_scenario() -> None:
-    """A name stands for one kind of request, as it is a metric's label."""
+    """A name is the label of a metric, so it stands for one kind of request."""
     for mix in MIXES.values():
         requests = requests_of(mix, ROWS[0])
         assert len(set(requests)) == len(requests)
 
 
-def test_prediction_asks_the_features_and_keeps_the_true_value() -> None:
-    """A prediction's body is the row's features; the answer must hold the target."""
+def test_a_prediction_sends_the_features_without_the_true_value() -> None:
+    """The action keeps the true value for the label."""
     row = ROWS[0]
     action = predict("score")(row, seeded())
 
@@ -81,8 +81,8 @@ def test_prediction_asks_the_features_and_keeps_the_true_value() -> None:
     assert (action.target, action.actual) == ("score", row.actual)
 
 
-def test_every_row_of_the_example_is_acceptable(example_bundle: Path) -> None:
-    """No row of either population is outside what the service allows."""
+def test_every_row_of_the_example_is_accepted(example_bundle: Path) -> None:
+    """No row of either population is outside the accepted ranges."""
     manifest = read_manifest(example_bundle)
     populations = load_populations("held_out", manifest)
     ask = predict(manifest.target)
@@ -92,14 +92,14 @@ def test_every_row_of_the_example_is_acceptable(example_bundle: Path) -> None:
         assert {strict_status(body, manifest) for body in bodies} == {200}
 
 
-def test_every_kind_of_bad_input_is_there() -> None:
-    """The malformed scenario covers the kinds that were thought of."""
+def test_the_malformed_mix_has_every_kind_of_invalid_input() -> None:
+    """The kinds are exactly those in this file."""
     assert {name for _, name in requests_of(MIXES["malformed"], ROWS[0])} == KINDS
 
 
 @pytest.mark.parametrize("number", range(len(KINDS)))
-def test_malformed_request_expects_what_the_contract_says(number: int) -> None:
-    """Twenty variants of each kind are rejected by a strict reading, with the status expected."""
+def test_each_invalid_request_is_rejected_with_the_expected_status(number: int) -> None:
+    """A strict reading rejects twenty variants of each kind."""
     rng = seeded(1)
     make = MAKERS["malformed"][number]
     actions = [make(row, rng) for row in (ROWS[:2] if number == len(KINDS) - 1 else ROWS)]
@@ -108,8 +108,8 @@ def test_malformed_request_expects_what_the_contract_says(number: int) -> None:
     assert deserved == {action.status for action in actions}
 
 
-def test_the_same_is_true_of_the_example(example_bundle: Path) -> None:
-    """Its names and ranges come from the bundle; each kind is tried on one row."""
+def test_invalid_requests_for_the_example_are_rejected_too(example_bundle: Path) -> None:
+    """Names and ranges are from the bundle; each kind is tried with one row."""
     manifest = read_manifest(example_bundle)
     [row, *_] = load_populations("held_out", manifest).usual
     for make in malformed(manifest):
@@ -119,11 +119,8 @@ def test_the_same_is_true_of_the_example(example_bundle: Path) -> None:
         assert (action.name, action.status) == (action.name, expected)
 
 
-def test_kinds_that_no_field_allows_are_left_out() -> None:
-    """Without a range nothing is below or above it; without a required field none can be missing.
-
-    A field that is called as the unknown one is not mistaken for it.
-    """
+def test_kinds_that_no_field_allows_are_omitted() -> None:
+    """They need a range or a required field. The unknown field gets an unused name."""
     features = (Feature("unknown", nullable=True),)
     mix = malformed(replace(MANIFEST, features=features))
     row = ROWS[0]._replace(features={"unknown": 1.0})
@@ -134,8 +131,8 @@ def test_kinds_that_no_field_allows_are_left_out() -> None:
     assert json.loads(unknown(row, seeded()).body).keys() == {"unknown", "unknown_"}
 
 
-def test_bad_value_spoils_one_field() -> None:
-    """A bad value is text in exactly one field; all others are the row's."""
+def test_a_bad_value_changes_one_field() -> None:
+    """It is text in exactly one field; the other fields are the row's."""
     row = ROWS[0]
     (bad_value,) = (make for make in steady(MANIFEST) if make(row, seeded()).name == "bad_value")
     sent = json.loads(bad_value(row, seeded(1)).body)

@@ -9,17 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.settings_files import bare_settings
 from tools import ROOT
 from traffic.errors import TrafficError
 from traffic.settings import Settings, read_settings, variable
 
 SERVICE = ROOT / "services" / "locust"
-
-
-def _settings_file() -> dict[str, str]:
-    lines = (SERVICE / "settings.env").read_text().splitlines()
-    pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
-    return {name: value for name, value in pairs}  # noqa: C416 dict() would hide a bad line
 
 
 def _locusts_own() -> set[str]:
@@ -33,22 +28,22 @@ def _locusts_own() -> set[str]:
 BUNDLE = {"LOCUST_BUNDLE": "somewhere"}
 
 
-def test_only_the_bundle_has_to_be_set() -> None:
-    """Everything else has a default, and empty means unset."""
+def test_only_the_bundle_is_required() -> None:
+    """All other settings have a default, and an empty variable counts as unset."""
     assert Settings("somewhere") == read_settings(BUNDLE)
     assert Settings("somewhere") == read_settings(BUNDLE | {"LOCUST_SEED": ""})
 
 
-def test_the_bundle_is_the_models() -> None:
-    """MODEL_BUNDLE names it as well, LOCUST_BUNDLE before it; without either it is one line."""
+def test_the_bundle_defaults_to_the_models() -> None:
+    """LOCUST_BUNDLE precedes MODEL_BUNDLE; without either the error is one line."""
     assert read_settings({"MODEL_BUNDLE": "a"}).bundle == "a"
     assert read_settings({"MODEL_BUNDLE": "a", "LOCUST_BUNDLE": "b"}).bundle == "b"
-    with pytest.raises(TrafficError, match=r"^LOCUST_BUNDLE: unset; it names the directory"):
+    with pytest.raises(TrafficError, match=r"^LOCUST_BUNDLE: must be set to the directory"):
         read_settings({})
 
 
 def test_every_setting_is_read() -> None:
-    """Each field comes from its variable, in its type."""
+    """Each field is read from its variable with its type."""
     environment = {
         "LOCUST_BUNDLE": "somewhere",
         "LOCUST_SCENARIO": "malformed",
@@ -86,31 +81,32 @@ def test_every_setting_is_read() -> None:
         ("LOCUST_METRICS_PORT", "tcp://10.0.0.1:9646", "not a whole number of at least 1 and"),
     ],
 )
-def test_bad_value_is_one_line_that_names_the_setting(name: str, text: str, wanted: str) -> None:
-    """The message holds the variable, what it is, and what it may be."""
+def test_the_error_of_an_invalid_setting_is_one_line(name: str, text: str, wanted: str) -> None:
+    """It contains the variable, its value and the allowed values."""
     with pytest.raises(TrafficError, match=f"^{name}: '{re.escape(text)}' is {wanted}") as error:
         read_settings(BUNDLE | {name: text})
 
     assert "\n" not in str(error.value)
 
 
-def test_settings_file_sets_only_what_is_read() -> None:
-    """Each line of settings.env is bare, and a setting of locust's or of the traffic's."""
+def test_the_settings_file_sets_only_existing_settings() -> None:
+    """Each line is bare and sets a setting of locust or of the traffic."""
     known = _locusts_own() | {variable(field.name) for field in fields(Settings)}
-    settings = _settings_file()
+    settings = bare_settings(SERVICE / "settings.env")
 
     assert settings.keys() <= known
-    assert not [value for value in settings.values() if re.search(r"[\s\"'#$]", value)]
     read_settings(BUNDLE | settings)
 
 
-def test_settings_file_sets_no_address() -> None:
-    """Addresses differ between a container and a plain process, so neither gets the other's."""
-    assert not [name for name in _settings_file() if re.search(r"METRICS|WEB|BIND", name)]
+def test_the_settings_file_sets_no_address() -> None:
+    """Addresses differ between containers and plain processes."""
+    names = bare_settings(SERVICE / "settings.env")
+
+    assert not [name for name in names if re.search(r"METRICS|WEB|BIND", name)]
 
 
-def test_settings_are_listed() -> None:
-    """`python -m traffic.settings` names every setting once, without starting locust."""
+def test_all_settings_can_be_listed() -> None:
+    """`python -m traffic.settings` prints each variable, without importing locust."""
     done = subprocess.run(
         [sys.executable, "-m", "traffic.settings"],
         capture_output=True,
@@ -123,8 +119,8 @@ def test_settings_are_listed() -> None:
     assert [variable(field.name) for field in fields(Settings)] == listed
 
 
-def test_traffic_does_not_need_locust() -> None:
-    """Importing the package patches nothing: only the locustfile imports locust."""
+def test_the_package_does_not_import_locust() -> None:
+    """Only the locustfile does, because importing locust patches the standard library."""
     code = (
         "import sys, traffic.client, traffic.exporter\n"
         "assert not {'locust', 'gevent'} & sys.modules.keys()"

@@ -1,40 +1,124 @@
-"""Who is there, and is it well."""
+"""Which model runs, and whether it is ready."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from bundle.manifest import Manifest
+from serving.http import openapi
+from serving.http.routes import get
+
+_LINKS = {
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "predict": "/predict",
+    "predict_batch": "/predict/batch",
+    "feedback": "/feedback",
+    "healthz": "/healthz",
+    "readyz": "/readyz",
+    "open_inference_protocol": "/v2",
+    "mlflow": "/invocations",
+}
 
 
-class Information(BaseModel):
-    """Answer of `GET /`."""
+class TargetInformation(BaseModel):
+    """What the model predicts."""
 
-    name: str = Field(description="The model")
-    version: str = Field(description="Its version")
-    links: dict[str, str] = Field(description="Where to go from here")
+    name: str
+    description: str
+    unit: str = Field(description="Empty where there is none")
+    minimum: float | None = Field(default=None, description="Smallest value; absent: unbounded")
+    maximum: float | None = Field(default=None, description="Largest value; absent: unbounded")
 
 
-class Status(BaseModel):
-    """Answer of the health checks."""
+class FeatureInformation(TargetInformation):
+    """One input of the model; a value outside of its range is rejected."""
+
+    type: str
+    nullable: bool = Field(description="Whether null is accepted as a missing value")
+
+
+class PromisedError(BaseModel):
+    """The error that validation promised, on rows held out from training."""
+
+    mae: float = Field(description="Mean absolute error, in units of the target")
+    rmse: float = Field(description="Root of the mean squared error, in units of the target")
+    rows: int = Field(description="Rows that it was measured on")
+
+
+class ModelInformation(BaseModel):
+    """The model that runs."""
+
+    name: str
+    version: str
+    task: str
+    algorithm: str
+    target: TargetInformation
+    validation: PromisedError
+    features: list[FeatureInformation] = Field(description="In the order of a matrix's columns")
+    links: dict[str, str]
+
+
+class HealthResponse(BaseModel):
+    """The answer of a health check."""
 
     status: str
 
 
 def add_information(router: APIRouter, manifest: Manifest) -> None:
     """Add `/` and the health checks."""
+    information = describe(manifest)
 
-    @router.get("/", summary="Which model this is")
-    async def root() -> Information:
-        pages = ("docs", "predict", "feedback", "healthz", "readyz")
-        links = {page: f"/{page}" for page in pages}
-        return Information(name=manifest.name, version=manifest.version, links=links)
+    @get(
+        router,
+        "/",
+        operation_id="get_model",
+        tags=["model"],
+        summary="Show the model: inputs, output, promised error",
+        response_model_exclude_none=True,
+        responses={
+            200: openapi.response(
+                "The model", {"A model": information.model_dump(exclude_none=True)}
+            )
+        },
+    )
+    async def root() -> ModelInformation:
+        return information
 
-    @router.get("/healthz", summary="The process is alive")
-    @router.get("/healthcheck", summary="The older name of /healthz", include_in_schema=False)
-    async def healthz() -> Status:
-        return Status(status="ok")
+    @get(
+        router,
+        "/healthz",
+        operation_id="healthz",
+        tags=["model"],
+        summary="Check that the process is alive",
+    )
+    @get(router, "/healthcheck", include_in_schema=False)
+    async def healthz() -> HealthResponse:
+        return HealthResponse(status="ok")
 
-    @router.get("/readyz", summary="The model is loaded")
-    async def readyz() -> Status:
+    @get(
+        router,
+        "/readyz",
+        operation_id="readyz",
+        tags=["model"],
+        summary="Check that the model is loaded",
+    )
+    async def readyz() -> HealthResponse:
         # A worker answers nothing before its model is loaded and has predicted once.
-        return Status(status="ready")
+        return HealthResponse(status="ready")
+
+
+def describe(manifest: Manifest) -> ModelInformation:
+    """Return what the bundle says about its model."""
+    return ModelInformation(
+        name=manifest.name,
+        version=manifest.version,
+        task=manifest.task,
+        algorithm=manifest.algorithm,
+        target=TargetInformation.model_validate(manifest.target, from_attributes=True),
+        validation=PromisedError.model_validate(manifest.validation, from_attributes=True),
+        features=[
+            FeatureInformation.model_validate(each, from_attributes=True)
+            for each in manifest.features
+        ],
+        links=_LINKS,
+    )

@@ -1,26 +1,42 @@
 """The routes `/predict` and `/predict/batch`."""
 
+import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, create_model
 
 from bundle.manifest import Manifest
-from serving.http.errors import REJECTIONS, respond
+from serving.example import example_row
+from serving.http import openapi
+from serving.http.errors import respond
 from serving.service import Service
 
 
 def add_predict(router: APIRouter, service: Service) -> None:
     """Add `/predict` and `/predict/batch`."""
-    prediction = _prediction_model(service.manifest)
-    predictions = _predictions_model(prediction)
+    one, many = _response_models(service.manifest)
+    row, faulty = example_row(service.manifest), openapi.faulty_row(service)
+    answer, batch = (
+        json.loads(each.body)
+        for each in (
+            service.answers.encode(service.example),
+            service.answers.encode_batch([service.example]),
+        )
+    )
 
     @router.post(
         "/predict",
+        operation_id="predict",
+        tags=["predictions"],
         summary="Predict one row",
-        response_model=prediction,
-        responses=REJECTIONS,
-        openapi_extra=_body(service.inputs.instance),
+        description="Undeclared fields are ignored and counted.",
+        response_model=one,
+        responses={
+            200: openapi.response("The prediction", {"A prediction": answer}),
+            **openapi.rejections(service, service.inputs.decode_row, faulty),
+        },
+        openapi_extra=openapi.body(openapi.reference(service.inputs.instance), {"A row": row}),
     )
     async def predict(request: Request) -> Response:
         # Documents the route, and serves what the fast path (predict_protocol.py) leaves to it.
@@ -28,26 +44,27 @@ def add_predict(router: APIRouter, service: Service) -> None:
 
     @router.post(
         "/predict/batch",
+        operation_id="predict_batch",
+        tags=["predictions"],
         summary="Predict up to 1,000 rows",
-        response_model=predictions,
-        responses=REJECTIONS,
-        openapi_extra=_body(service.inputs.batch),
+        description="A batch is accepted or rejected as a whole.",
+        response_model=many,
+        responses={
+            200: openapi.response("The predictions", {"Predictions": batch}),
+            **openapi.rejections(
+                service, service.inputs.decode_batch, {"instances": [row, faulty]}
+            ),
+        },
+        openapi_extra=openapi.body(
+            openapi.reference(service.inputs.batch), {"Rows": {"instances": [row]}}
+        ),
     )
     async def predict_batch(request: Request) -> Response:
         return await respond(request, service, service.predict_batch)
 
 
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI of a body that the route reads itself."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    if definitions:
-        schema["properties"]["instances"]["items"] = definitions["Instance"]
-    content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _prediction_model(manifest: Manifest) -> type[BaseModel]:
+def _response_models(manifest: Manifest) -> tuple[type[BaseModel], type[BaseModel]]:
+    """Return the answers to one row and to a batch."""
     target = manifest.target
     value = Field(
         alias=target.name, description=target.description, ge=target.minimum, le=target.maximum
@@ -57,11 +74,9 @@ def _prediction_model(manifest: Manifest) -> type[BaseModel]:
         "prediction_id": (str, Field(description="Identifies this prediction in feedback")),
         "version": (str, Field(alias="model_version", description="The model that predicted")),
     }
-    return create_model("Prediction", **fields)
-
-
-def _predictions_model(prediction: type[BaseModel]) -> type[BaseModel]:
-    fields: dict[str, Any] = {
-        "predictions": (list[prediction], Field(description="In the instances' order"))  # type: ignore[valid-type]
-    }
-    return create_model("Predictions", **fields)
+    one = create_model("PredictResponse", __doc__="The prediction of one row.", **fields)
+    predictions: Any = (list[one], Field(description="In the order of the instances"))  # type: ignore[valid-type]
+    many = create_model(
+        "PredictBatchResponse", __doc__="The predictions of a batch.", predictions=predictions
+    )
+    return one, many

@@ -1,7 +1,7 @@
-"""Dead workers' metric files, merged into one a type: counts stay, scrapes do not grow slower.
+"""Merges the metric files of dead workers into one per type, so that scrapes do not slow down.
 
-prometheus_client keeps every dead worker's files, for without them counters would fall
-(prometheus/client_python#568).
+Without it prometheus_client keeps the files of every dead worker, because counters would decrease
+if they were deleted (prometheus/client_python#568).
 """
 
 import threading
@@ -14,7 +14,7 @@ import numpy as np
 from serving.metrics.slots import encode, entries
 
 ARCHIVE = "archive"
-# Their series add up; a dead worker's gauges mean nothing.
+# The types whose series are summed; the gauges of a dead worker are meaningless.
 _ADDED_TYPES = ("counter", "histogram", "summary")
 
 # Held while files are read or merged.
@@ -22,7 +22,7 @@ files_lock = threading.Lock()
 
 
 def archive_dead_workers(directory: Path, alive: Collection[int]) -> None:
-    """Merge the files of every process that is not `alive` (by pid) into the archive."""
+    """Merge the files of all processes that are not `alive` (pids) into the archive."""
     with files_lock:
         dead = [path for path in directory.glob("*.db") if _pid(path) not in {*alive, ARCHIVE}]
         for path in dead:
@@ -46,12 +46,12 @@ def _merge(directory: Path, type_: str, dead: list[Path]) -> None:
     unfinished = archive.with_suffix(".new")
     unfinished.write_bytes(encode(values.items())[0])
     unfinished.replace(archive)
-    # At once: were another type's archive not to fit the disk, these would be counted twice.
+    # Removed before the next type is merged: if that failed, these would be counted twice.
     for path in dead:
         path.unlink()
 
 
 def _pid(path: Path) -> int | str:
-    """Return the process a file belongs to: its name is `type[_name]_pid.db`."""
+    """Return the process that a file belongs to; the file's name is `type[_name]_pid.db`."""
     owner = path.stem.rpartition("_")[2]
     return int(owner) if owner.isdecimal() else owner

@@ -1,4 +1,4 @@
-"""The facts that the bundle states, as gauges. They are constant and exported by the master."""
+"""Constant facts from the bundle as gauges, which the master exports."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from bundle.manifest import Manifest
 
 
 class FactsCollector(Collector):
-    """Exports a manifest's facts, and when this service started (s since 1970)."""
+    """Exports a manifest's facts and the time at which this service started (s since 1970)."""
 
     def __init__(self, manifest: Manifest, trained_at: str, started: float) -> None:
         self._families = [
@@ -17,12 +17,13 @@ class FactsCollector(Collector):
             _start_time(manifest, started),
             _reference_ratios(manifest),
             _reference_rows(manifest),
+            _reference_kurtosis(manifest),
             _validation(manifest),
             _expected_errors(manifest),
         ]
 
     def collect(self) -> Iterable[Metric]:
-        """Return the same families at every scrape."""
+        """Return the same families at each scrape."""
         return self._families
 
 
@@ -31,7 +32,7 @@ def _family(name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
 
 
 def _info(manifest: Manifest, trained_at: str) -> Metric:
-    family = _family("model_info", "The model that runs.", "algorithm", "task", "trained_at")
+    family = _family("model_info", "The running model.", "algorithm", "task", "trained_at")
     labels = (manifest.name, manifest.version, manifest.algorithm, manifest.task, trained_at)
     family.add_metric(labels, 1)
     return family
@@ -70,17 +71,27 @@ def _reference_rows(manifest: Manifest) -> Metric:
     return family
 
 
+def _reference_kurtosis(manifest: Manifest) -> Metric:
+    family = _family(
+        "model_feature_reference_kurtosis",
+        "Mean of z⁴ of the training rows, 3 for a normal distribution.",
+        "feature",
+    )
+    for each in manifest.reference:
+        if each.kurtosis is not None:
+            family.add_metric((manifest.name, manifest.version, each.name), each.kurtosis)
+    return family
+
+
 def _validation(manifest: Manifest) -> Metric:
     family = _family(
         "model_validation_error",
-        "Error promised in training, in units of the target.",
+        "Error measured in training, in units of the target.",
         "statistic",
     )
-    promised = manifest.validation
+    errors = manifest.validation
     for statistic in ("mae", "rmse", "cv_mae", "cv_rmse"):
-        family.add_metric(
-            (manifest.name, manifest.version, statistic), getattr(promised, statistic)
-        )
+        family.add_metric((manifest.name, manifest.version, statistic), getattr(errors, statistic))
     return family
 
 

@@ -1,9 +1,9 @@
-"""The series that describe how values are distributed, and how a batch of rows updates them all.
+"""The series that describe the distributions of values, and their update by a batch of rows.
 
-A batch is reduced to one vector of sums: the values that reach each edge, Σ|z| by sign, Σz², rows.
-Every series is the difference of two of these sums: the rows in a bin are those that reach its
-lower edge minus those that reach the next one. So counting takes the same few NumPy calls, whatever
-the number of signals and bins.
+A batch is reduced to one vector of sums: the number of values that reach each edge, Σ|z| by sign of
+the z-score z, Σz², and the number of rows. Every series is the difference of two of these sums: the
+rows in a bin are those that reach its lower edge minus those that reach the next edge. So counting
+takes the same few NumPy calls for any number of signals and bins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,16 +17,17 @@ from bundle.arrays import Floats
 from bundle.manifest import Reference
 from serving.metrics.slots import Labels, Layout, Slots
 
-# One absurd value must not make a float64 sum so large that ordinary values no longer change it.
+# z is clipped, because an absurd value could make a float64 sum too large for later values to
+# change it.
 MAX_ABSOLUTE_Z = 1_000.0
-# Rows per vector of sums: counts fit into a byte, and the memory into a processor's cache.
+# Rows per vector of sums: counts fit in a byte, and the memory in a processor's cache.
 _ROWS = 128
 
 
 class Distributions:
-    """The counters of some signals, the features in order and then the prediction; its histogram.
+    """The counters of all signals (the features in order, then the prediction) and a histogram.
 
-    `bounds` are the histogram's, ascending. Not thread-safe.
+    The histogram is that of the prediction; its `bounds` are ascending. Not thread-safe.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Distributions:
         self._of_signals, self._of_values = np.split(self._totals, [len(signals)])
 
     def bind(self, counters: Slots, histograms: Slots) -> None:
-        """Count into these slots, created from the layouts."""
+        """Use these slots, which were created from the layouts."""
         self._counters, self._histograms = counters.values, histograms.values
         self._counter_positions = counters.positions[self._signals]
         self._histogram_positions = histograms.positions[self._values]
@@ -69,11 +70,11 @@ class Distributions:
 class _Parts(NamedTuple):
     """The parts of a vector of sums, or of the indices into it.
 
-    There is a column for each signal, and some more of the prediction for its histogram, where
-    edges are the bounds and z is the value.
+    Each signal has a column. Further columns are for the histogram of the prediction; their edges
+    are its bounds, and their z is the value itself.
     """
 
-    # (edges, columns): how many values reach an edge. The edges are those of `_edges`.
+    # (edges, columns): how many values reach each edge of `_edges`.
     reached: NDArray[Any]
     # (3, columns): Σ|z| of positive z, Σ|z| of negative z, Σz².
     moments: NDArray[Any]
@@ -85,7 +86,7 @@ class _Parts(NamedTuple):
 class _Views(NamedTuple):
     """The memory for a batch of n rows, and n rows of the constants."""
 
-    # (n, columns), the first ones the features; and once more, to be compared with every edge.
+    # (n, columns), of which the first are the features; and a view for comparing with every edge.
     values: Floats
     features: Floats
     predictions: Floats
@@ -94,7 +95,7 @@ class _Views(NamedTuple):
     most: Floats
     mean: Floats
     per_sigma: Floats
-    # (n, edges, columns), and the same as numbers.
+    # (n, edges, columns), and the same memory as numbers.
     is_reached: NDArray[np.bool_]
     reached: NDArray[np.uint8]
     # (3, n, columns), and its parts.
@@ -107,8 +108,8 @@ class _Views(NamedTuple):
 class _Sums:
     """Reduces batches to sums.
 
-    All memory and all views of it are allocated once, with constants repeated for every row:
-    creating arrays and broadcasting would take as long as the arithmetic.
+    All arrays and views are created once, and constants are repeated for every row: creating arrays
+    and broadcasting would take as long as the arithmetic.
     """
 
     def __init__(self, references: Sequence[Reference], bounds: Sequence[float]) -> None:
@@ -137,12 +138,12 @@ class _Sums:
         """
         n, features = rows.shape
         if features != self._features:
-            raise ValueError(f"rows of {features} features, not of {self._features}")
+            raise ValueError(f"rows have {features} features instead of {self._features}")
         at = self._views.get(n) or self._view(n)
         at.features[:] = rows
         at.predictions[:] = predictions[:, None]
         np.greater_equal(at.comparable, self._edges, out=at.is_reached)
-        # Counting is fastest in the smallest type that fits.
+        # Counting is fastest in the smallest type.
         self._parts.reached[:] = np.add.reduce(at.reached, axis=0, dtype=np.uint8)
         z = at.values
         np.maximum(z, at.least, out=z)
@@ -159,7 +160,7 @@ class _Sums:
         return self._sums
 
     def _view(self, n: int) -> _Views:
-        """Return the memory for n rows, created once."""
+        """Create and return the memory for n rows."""
         values, is_reached, terms = self._values[:n], self._is_reached[:n], self._terms[:, :n]
         self._views[n] = _Views(
             values=values,
@@ -189,8 +190,9 @@ class _Sums:
 def _edges(references: Sequence[Reference], bounds: Sequence[float]) -> Floats:
     """Return the edges (edges, columns) that values may reach, padded with infinity.
 
-    For a signal: -inf, which all values but NaN reach; the minimum; the first number above the
-    maximum; the edges between its bins. The last columns hold the first number above each bound.
+    Those of a signal are -inf, which all values except NaN reach; the minimum; the next number
+    above the maximum; and the edges between its bins. The columns of the histogram hold the next
+    number above each bound.
     """
     columns = [
         [-np.inf, each.minimum, np.nextafter(each.maximum, np.inf), *each.edges]
@@ -205,7 +207,7 @@ def _edges(references: Sequence[Reference], bounds: Sequence[float]) -> Floats:
 def _declare_signals(
     references: Sequence[Reference], at: _Parts, layout: Layout, labels: Labels
 ) -> Iterator[tuple[int, int]]:
-    """Declare the counters; yield for each the indices of the two sums whose difference it is."""
+    """Declare the counters; yield the indices of the two sums of which each is the difference."""
     present, minimum, above_maximum, *inner = at.reached
     positive, negative, squared = at.moments
     zero = np.broadcast_to(at.zero, present.shape)
@@ -219,14 +221,14 @@ def _declare_signals(
         for bin_, difference in zip(each.bins, bins, strict=True):
             layout.counter(
                 "model_feature_bin",
-                "Rows per reference bin of each feature and of the prediction.",
+                "Rows in each reference bin of each feature and of the prediction.",
                 {**labels, "feature": each.name, "bin": bin_.bin},
             )
             yield difference
     ranges = "model_feature_out_of_range", "Rows outside the range of the training rows."
     z_sums = (
         "model_feature_zscore_sum",
-        "Sum of |z| by sign of z; their difference over the rows is the mean shift in σ.",
+        "Sum of |z| by sign of z; positive minus negative, per row, is the mean shift in σ.",
     )
     z_squares = "model_feature_zscore_squared_sum", "Sum of z²."
     for family, more, less, own in (
@@ -242,7 +244,7 @@ def _declare_signals(
 
 
 def _value_differences(signals: int, bounds: int, at: _Parts) -> Iterator[tuple[int, int]]:
-    """Yield the same for the histogram: for its buckets, not cumulated, and for its sum."""
+    """Yield the same for the histogram: its buckets, which are not cumulative, and its sum."""
     above = at.reached[:, signals:].ravel(order="F")[:bounds]
     yield from pairwise([at.rows[0], *above, at.zero[0]])
     positive, negative, _ = at.moments[:, signals]

@@ -1,6 +1,7 @@
-"""The families of realized error: sums, by version and by how late the label came.
+"""The metric families of the realized error: sums by version and by the age of the prediction.
 
-From sums of powers of the errors, rules make MAE, RMSE, bias and their confidence intervals.
+From these sums of powers of the errors, recording rules compute MAE (mean absolute error), RMSE
+(root mean squared error), bias and their confidence intervals.
 """
 
 from bisect import bisect_right
@@ -15,26 +16,26 @@ from serving.prediction_id import PredictionId
 REJECTIONS = ("unknown", "expired", "duplicate", "malformed")
 _HOUR = 3_600.0
 _DAY = 24 * _HOUR
-# A label's age class, by the seconds between prediction and label.
+# Age classes with their upper limits, in seconds between prediction and label.
 AGES = {"1h": _HOUR, "1d": _DAY, "7d": 7 * _DAY, "older": float("inf")}
 
 _HELP = {
-    "": "Labels that came back.",
+    "": "Labels accepted.",
     "_absolute_error_sum": "Sum of |prediction - actual|, in units of the target.",
     "_squared_error_sum": "Sum of (prediction - actual)².",
-    "_quartic_error_sum": "Sum of (prediction - actual)⁴, for the interval of the RMSE.",
+    "_quartic_error_sum": "Sum of (prediction - actual)⁴, for the RMSE's confidence interval.",
     "_delay_seconds_sum": "Sum of the time between prediction and label.",
 }
-# Times the predictions' standard deviation: one absurd label must not make a sum of fourth powers
-# so large that it no longer notices ordinary ones, nor overflow it.
+# Errors are clipped to this multiple of the predictions' standard deviation. Otherwise one absurd
+# label could overflow the sum of fourth powers, or make it too large for later labels to change it.
 MAX_ERROR_SIGMAS = 1_000.0
-_BINS = "Labels by the reference bin of the prediction; of the version that runs only."
+_SIGNED = "Sum of |prediction - actual| by sign; positive minus negative, per label, is the bias."
+_BINS = "Labels by the reference bin of the prediction; of the running version only."
 _BIN_ERRORS = "Sum of |prediction - actual| by the reference bin of the prediction."
-_SIGNED = "Sum of |prediction - actual| by its sign; their difference over the labels is the bias."
 
 
 class FeedbackMetrics:
-    """The families of one model in one worker. Not thread-safe."""
+    """The metric families of one model in one worker. Not thread-safe."""
 
     def __init__(self, manifest: Manifest, directory: Path) -> None:
         self._model, self._version = manifest.name, manifest.version
@@ -46,17 +47,17 @@ class FeedbackMetrics:
         labels = {"model": manifest.name, "version": manifest.version}
         self._rejected = {
             reason: layout.counter(
-                "model_feedback_rejected", "Labels refused.", {**labels, "reason": reason}
+                "model_feedback_rejected", "Labels rejected.", {**labels, "reason": reason}
             )
             for reason in REJECTIONS
         }
-        # With an underscore: no version's file bears this name.
+        # The underscore distinguishes this file from that of a version called "rejected".
         self._rejections = layout.create(directory, "feedback_rejected")
         self._versions: dict[str, Slots] = {}
         self._of(manifest.version)
 
     def record(self, prediction: PredictionId, actual: float, delay: float) -> None:
-        """Count one label that came `delay` seconds after its prediction."""
+        """Count one label that arrived `delay` seconds after its prediction."""
         error = min(max(prediction.prediction - actual, -self._max_error), self._max_error)
         age = next(i for i, limit in enumerate(AGES.values()) if delay <= limit)
         amounts = np.array(
@@ -65,16 +66,16 @@ class FeedbackMetrics:
         slots = self._of(prediction.version)
         slots.add(slice(age * len(amounts), (age + 1) * len(amounts)), amounts)
         if prediction.version == self._version:
-            # Another version's bins are not known here.
+            # The bins of another version are unknown here.
             first = len(AGES) * len(amounts) + 2 * bisect_right(self._edges, prediction.prediction)
             slots.add(slice(first, first + 2), amounts[:2])
 
     def reject(self, reason: str) -> None:
-        """Count one label that was refused."""
+        """Count one rejected label."""
         self._rejections.increment(self._rejected[reason], 1)
 
     def _of(self, version: str) -> Slots:
-        """Return a version's slots; another version's begin with its first label here."""
+        """Return a version's slots; those of another version are created when needed."""
         if version not in self._versions:
             self._versions[version] = self._declare(version)
         return self._versions[version]

@@ -28,8 +28,8 @@ INFERENCE_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 class ModelMetrics:
     """The families of one model in one worker. Not thread-safe."""
 
-    def __init__(self, manifest: Manifest, directory: Path, workers: int = 1) -> None:
-        self._repeats, self._workers = Repeats(), workers
+    def __init__(self, manifest: Manifest, directory: Path) -> None:
+        self._repeats = Repeats(directory)
         labels = {"model": manifest.name, "version": manifest.version}
         counters, histograms = Layout("counter"), Layout("histogram")
         self._distributions = Distributions(
@@ -88,8 +88,7 @@ class ModelMetrics:
             cells[self._buckets[bisect_left(INFERENCE_BOUNDS, seconds)]] += 1
             cells[self._sum] += seconds
             for span, earlier in self._repeats.count(rows).items():
-                # Rows are spread over the workers: each sees one in so many earlier occurrences.
-                self._counters.cells[self._repeated[span]] += earlier * self._workers
+                self._counters.cells[self._repeated[span]] += earlier
         except Exception:
             # The prediction is answered all the same.
             log.exception("a prediction was not counted")

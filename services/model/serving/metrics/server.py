@@ -1,4 +1,7 @@
-"""/metrics on its own port, served by gunicorn's master: a scrape never delays a prediction."""
+"""The metrics port, served by gunicorn's master: a scrape never delays a prediction.
+
+`/metrics` is for Prometheus; `/` links to it and to the other services, for people.
+"""
 
 import gzip
 import logging
@@ -17,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from bundle.load import load_manifest, trained_at
+from serving.metrics import index
 from serving.metrics.archive import files_lock
 from serving.metrics.bundle_facts import FactsCollector
 from serving.metrics.exposition import Exposition
@@ -30,19 +34,20 @@ log = logging.getLogger(__name__)
 
 
 class Page(NamedTuple):
-    """A scrape: its content type and its bytes."""
+    """What is served: its content type and its bytes."""
 
     content_type: str
     content: bytes
 
 
 class Pages:
-    """Renders /metrics in the format that a scraper asks for."""
+    """Renders the index, and /metrics in the format that a scraper asks for."""
 
     def __init__(self, settings: Settings) -> None:
         self._registry = CollectorRegistry()
-        manifest = load_manifest(settings.bundle)
-        facts = FactsCollector(manifest, trained_at(settings.bundle), time.time())
+        self._manifest = load_manifest(settings.bundle)
+        self._api_port = settings.port
+        facts = FactsCollector(self._manifest, trained_at(settings.bundle), time.time())
         self._registry.register(facts)
         self._exposition = Exposition(settings.metrics_dir)
         # A few, so that made-up headers do not fill the memory.
@@ -55,6 +60,11 @@ class Pages:
         with files_lock:
             workers = self._exposition.text(openmetrics=openmetrics)
         return Page(facts.content_type, workers.encode() + facts.content)
+
+    def index(self, host: str) -> Page:
+        """Return the page for a `Host` header that links to what runs."""
+        content = index.render(self._manifest, host, self._api_port, os.environ)
+        return Page("text/html; charset=utf-8", content)
 
     def _render_facts(self, accept: str) -> Page:
         # Of OpenMetrics, this part ends with the format's last line.
@@ -77,10 +87,15 @@ def start_metrics_server(settings: Settings) -> None:
         timeout = _IDLE_SECONDS
 
         def do_GET(self) -> None:
-            if urlsplit(self.path).path != "/metrics":
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            self._send(pages.render(self.headers.get("Accept", "")))
+            match urlsplit(self.path).path:
+                case "/metrics":
+                    self._send(pages.render(self.headers.get("Accept", "")))
+                case "/":
+                    self._send(pages.index(self.headers.get("Host", "")))
+                case _:
+                    self.send_error(HTTPStatus.NOT_FOUND)
+
+        do_HEAD = do_GET  # noqa: N815 http.server's names
 
         def _send(self, page: Page) -> None:
             content = page.content
@@ -91,7 +106,8 @@ def start_metrics_server(settings: Settings) -> None:
                 content = gzip.compress(content, compresslevel=1)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Do not log scrapes."""

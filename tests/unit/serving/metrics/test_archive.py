@@ -1,4 +1,4 @@
-"""Dead workers' files become one a type: no count is lost or doubled, and a page is the same."""
+"""Files of dead workers are merged into one per type without losing or doubling a count."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ TYPES = ("counter", "histogram", "summary")
 
 
 def write(directory: Path, pid: int, extra: str = "") -> None:
-    """Write a worker's files with random counts; `extra` is a series only this worker has."""
+    """Write a worker's files with random counts; `extra` is a series that only this worker has."""
     counters, histograms = Layout("counter"), Layout("histogram")
     summaries, gauges = Layout("summary"), Layout("gauge_livesum")
     for status in ("2xx", "4xx", *filter(None, [extra])):
@@ -30,14 +30,14 @@ def write(directory: Path, pid: int, extra: str = "") -> None:
     gauges.gauge("inprogress", "In progress.", {"handler": 'a "b"\\\nσ'})
     for layout in (counters, histograms, summaries, gauges):
         slots = layout.create(directory, "test")
-        # Counts and fractions whose sums are exact, whatever their order.
+        # Counts and fractions whose sums are exact in any order.
         slots.add(slice(0, len(layout.keys)), RANDOM.integers(0, 1000, len(layout.keys)) / 8)
         own = directory / f"{layout.type}_test_{os.getpid()}.db"
         own.rename(directory / f"{layout.type}_test_{pid}.db")
 
 
 def page(directory: Path) -> Samples:
-    """Return what the metrics server shows of a directory."""
+    """Return the samples that the metrics server exports for a directory."""
     return parse(Exposition(directory).text())
 
 
@@ -54,8 +54,8 @@ def _workers(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_totals_stay_when_workers_die(workers: Path) -> None:
-    """One after the other, down to none: counters, histograms and summaries stay what they were."""
+def test_totals_do_not_change_when_workers_die(workers: Path) -> None:
+    """Counters, histograms and summaries are kept until the last worker is dead."""
     before = page(workers)
     for alive in ({1, 2, 3}, {1, 2}, {2}, set[int]()):
         archive_dead_workers(workers, alive)
@@ -63,8 +63,8 @@ def test_totals_stay_when_workers_die(workers: Path) -> None:
         assert without_gauges(before) == without_gauges(page(workers))
 
 
-def test_gauges_of_the_dead_go(workers: Path) -> None:
-    """What a dead worker had in progress is in progress no more."""
+def test_gauges_of_dead_workers_are_removed(workers: Path) -> None:
+    """Requests that a dead worker had in progress no longer count."""
     archive_dead_workers(workers, {1, 2})
     inprogress = page(workers)
     (workers / "gauge_livesum_test_1.db").unlink()
@@ -76,8 +76,8 @@ def test_gauges_of_the_dead_go(workers: Path) -> None:
     assert not list(workers.glob("gauge_livesum_test_[34].db"))
 
 
-def test_the_dead_have_one_file_a_type(workers: Path) -> None:
-    """However many have died: a scrape does not grow slower."""
+def test_dead_workers_have_one_file_per_type(workers: Path) -> None:
+    """The number of files does not depend on the number of dead workers."""
     for pid in range(10, 60):
         write(workers, pid)
         archive_dead_workers(workers, {1, 2, 3, 4})
@@ -88,16 +88,16 @@ def test_the_dead_have_one_file_a_type(workers: Path) -> None:
     assert len(list(workers.iterdir())) == 4 * 4 + 3
 
 
-def test_the_living_are_left_alone(workers: Path) -> None:
-    """Their files are mapped: they would go on counting in a file that nobody reads."""
+def test_files_of_live_workers_are_unchanged(workers: Path) -> None:
+    """They are mapped by their workers, which would continue to count in a replaced file."""
     inodes = {path: path.stat().st_ino for path in workers.iterdir()}
     archive_dead_workers(workers, {1, 2, 3, 4})
 
     assert inodes == {path: path.stat().st_ino for path in workers.iterdir()}
 
 
-def test_a_pid_may_come_again(workers: Path) -> None:
-    """A new worker that got a dead one's pid begins at 0 and adds to the archive."""
+def test_a_pid_can_be_reused(workers: Path) -> None:
+    """A new worker with the pid of a dead one starts at 0, and its counts are added."""
     archive_dead_workers(workers, {1, 2, 3})
     write(workers, 4)
     before = page(workers)
@@ -106,8 +106,8 @@ def test_a_pid_may_come_again(workers: Path) -> None:
     assert without_gauges(before) == without_gauges(page(workers))
 
 
-def test_series_of_one_worker_alone_are_kept(workers: Path) -> None:
-    """A route that only the dead one has served."""
+def test_series_of_only_one_worker_are_kept(workers: Path) -> None:
+    """Only the dead worker had a request with this status."""
     write(workers, 5, extra="5xx")
     before = page(workers)
     archive_dead_workers(workers, {1, 2, 3, 4})
@@ -116,8 +116,8 @@ def test_series_of_one_worker_alone_are_kept(workers: Path) -> None:
     assert any(dict(labels).get("status") == "5xx" for _, labels in page(workers))
 
 
-def test_a_file_just_created_does_no_harm(workers: Path) -> None:
-    """A worker killed at the wrong moment leaves an empty file, or one full of zeros."""
+def test_an_empty_file_is_ignored(workers: Path) -> None:
+    """A worker that is killed at its start leaves an empty file, or one full of zeros."""
     (workers / "counter_test_8.db").touch()
     (workers / "counter_test_9.db").write_bytes(bytes(1 << 16))
     before = page(workers)
@@ -127,8 +127,8 @@ def test_a_file_just_created_does_no_harm(workers: Path) -> None:
 
 
 @pytest.mark.parametrize("type_", TYPES)
-def test_a_full_disk_doubles_nothing(workers: Path, type_: str) -> None:
-    """Where one type's archive cannot be written, the others are complete, and a retry mends it."""
+def test_a_full_disk_doubles_no_count(workers: Path, type_: str) -> None:
+    """If one type's archive cannot be written, the others are complete, and a retry succeeds."""
     before = page(workers)
     obstacle = workers / f"{type_}_archive.new"
     obstacle.mkdir()
@@ -142,8 +142,8 @@ def test_a_full_disk_doubles_nothing(workers: Path, type_: str) -> None:
     assert without_gauges(before) == without_gauges(page(workers))
 
 
-def test_the_page_is_what_prometheus_client_would_show(workers: Path) -> None:
-    """Series and values, before and after the archive, and as workers come and go."""
+def test_the_page_equals_prometheus_clients(workers: Path) -> None:
+    """Series and values are equal before and after archiving, and as workers come and go."""
     exposition = Exposition(workers)
     for pid, alive in ((5, {1, 2, 3, 4, 5}), (6, {1, 5, 6}), (1, {1, 6}), (7, {7})):
         write(workers, pid, extra=f"{pid}xx")
@@ -153,15 +153,15 @@ def test_the_page_is_what_prometheus_client_would_show(workers: Path) -> None:
         assert read_metrics(workers) == parse(exposition.text())
 
 
-def test_nothing_is_remembered_of_files_that_are_gone(tmp_path: Path) -> None:
-    """The master's memory does not grow with every worker ever started."""
+def test_memory_does_not_grow_with_dead_workers(tmp_path: Path) -> None:
+    """The master forgets the files of workers that no longer exist."""
 
     def after(deaths: range) -> int:
         for pid in deaths:
             write(tmp_path, pid)
             exposition.text()
             archive_dead_workers(tmp_path, set())
-        # Only what the service's own lines hold: other tests' threads allocate meanwhile.
+        # Only memory of the service, because threads of other tests allocate meanwhile.
         ours = tracemalloc.take_snapshot().filter_traces(
             [tracemalloc.Filter(inclusive=True, filename_pattern="*/serving/*")]
         )
@@ -178,8 +178,8 @@ def test_nothing_is_remembered_of_files_that_are_gone(tmp_path: Path) -> None:
     assert many - some < 200 * 100
 
 
-def test_the_page_shows_what_has_been_added_since(tmp_path: Path) -> None:
-    """Lines are prepared once, numbers are read each time; families that appear later as well."""
+def test_the_page_is_up_to_date(tmp_path: Path) -> None:
+    """Lines are prepared once, numbers are read at each scrape, and later families are added."""
     exposition = Exposition(tmp_path)
     assert exposition.text() == ""
 
@@ -195,8 +195,8 @@ def test_the_page_shows_what_has_been_added_since(tmp_path: Path) -> None:
     assert exposition.text().endswith("\nthings_total 2.0\n")
 
 
-def test_pages_are_the_same_while_the_dead_are_archived(workers: Path) -> None:
-    """A scrape between the archive's steps sees neither half nor double."""
+def test_a_scrape_during_archiving_is_consistent(workers: Path) -> None:
+    """A scrape between two steps of archiving sees no count missing or doubled."""
     before = without_gauges(page(workers))
     exposition = Exposition(workers)
     pages: list[Samples] = []

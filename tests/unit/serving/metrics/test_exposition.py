@@ -1,4 +1,4 @@
-"""The page of /metrics is what prometheus_client's own collector would have written."""
+"""The metrics page equals the one that prometheus_client's collector writes."""
 
 import os
 from pathlib import Path
@@ -33,9 +33,7 @@ def _assert_same(exposition: Exposition, directory: Path) -> Samples:
     return parse(ours)
 
 
-def test_openmetrics_is_what_the_library_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_openmetrics_equals_the_librarys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers and samples equal those of prometheus_client's OpenMetrics exposition."""
     for pid in (11, 12):
         _process(tmp_path, pid, monkeypatch, step=1)
@@ -50,7 +48,7 @@ def test_openmetrics_is_what_the_library_writes(
 
 
 def _families(page: str) -> dict[str, str]:
-    """Return the type of each family, as the library's strict parser reads it."""
+    """Return the type of each family according to the library's strict parser."""
     families = text_string_to_metric_families(page)  # type: ignore[no-untyped-call]
     return {each.name: each.type for each in families}
 
@@ -58,7 +56,7 @@ def _families(page: str) -> dict[str, str]:
 def _process(
     directory: Path, pid: int, monkeypatch: pytest.MonkeyPatch, step: float = 1 / 3
 ) -> dict[str, Slots]:
-    """Write the files of one process, each series moved by an amount of its own."""
+    """Write the files of one process, with a different value for each series."""
     monkeypatch.setattr(os, "getpid", lambda: pid)
     layouts = {
         type_: Layout(type_) for type_ in ("counter", "histogram", "summary", "gauge_livesum")
@@ -77,10 +75,10 @@ def _process(
     return slots
 
 
-def test_several_processes_add_up_as_the_library_adds_them(
+def test_several_processes_are_added_like_in_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counters, histograms, summaries and live gauges; labels that need escaping."""
+    """Counters, histograms, summaries and live gauges are equal, with labels that need escaping."""
     for pid in (11, 12, 13):
         _process(tmp_path, pid, monkeypatch)
 
@@ -91,10 +89,10 @@ def test_several_processes_add_up_as_the_library_adds_them(
     )
 
 
-def test_the_page_follows_files_that_change_grow_come_and_go(
+def test_the_page_follows_changes_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is prepared once is prepared again when a file is another one or holds more."""
+    """Prepared lines are renewed if a file grows, is replaced, appears or disappears."""
     exposition = Exposition(tmp_path)
     assert exposition.text() == ""
 
@@ -120,15 +118,15 @@ def test_the_page_follows_files_that_change_grow_come_and_go(
 
 
 def _assert_same_values(exposition: Exposition, directory: Path) -> Samples:
-    """Compare where a file has gone: a series once seen stays, at 0."""
+    """Compare values after a file was removed: its series remain at 0."""
     ours, theirs = parse(exposition.text()), parse(_theirs(directory))
     assert theirs == {key: value for key, value in ours.items() if key in theirs}
     assert {0.0} == {value for key, value in ours.items() if key not in theirs}
     return ours
 
 
-def test_a_file_of_no_bytes_yet_is_a_file_of_no_series(tmp_path: Path) -> None:
-    """The library creates a file before it fills it."""
+def test_an_empty_file_has_no_series(tmp_path: Path) -> None:
+    """The library creates a file before filling it."""
     (tmp_path / "counter_1.db").touch()
 
     assert Exposition(tmp_path).text() == ""

@@ -13,10 +13,10 @@ ROUTE = {"handler": "/predict", "method": "POST"}
 
 
 @pytest.mark.parametrize("seconds", [[0.001], [0.005, 0.0049, 0.0], [0.004, 0.02, 0.3, 2.5, 9.0]])
-def test_requests_written_together_are_counted_one_by_one(
+def test_requests_that_are_written_together_are_counted_separately(
     tmp_path: Path, seconds: list[float]
 ) -> None:
-    """Whether or not they share a bucket of the duration."""
+    """Each request is counted, whether or not they share a bucket of the duration."""
 
     async def requests() -> None:
         route = RouteMetrics(HttpSlots(tmp_path, ["/predict"]), "/predict")

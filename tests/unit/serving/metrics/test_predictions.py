@@ -1,4 +1,4 @@
-"""Predictions become metrics: as a slow and obvious count of every row would have it."""
+"""The metrics of predictions equal a slow and simple count of each row."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ Counts = Counter[tuple[str, ...]]
 
 
 def manifest() -> Manifest:
-    """Return a manifest with merged ties, nullable features and gaps in the training rows."""
+    """Return a manifest with ties, nullable features and missing values in the training rows."""
     values = np.random.default_rng(1).normal(5, 2, (1000, len(FEATURES)))
     values[:350, 0] = 0.0
     values[:, 2] = values[:, 2].round()
@@ -34,7 +34,7 @@ def manifest() -> Manifest:
 
 
 def bin_of(reference: Reference, value: float) -> str:
-    """Return a value's bin, by walking over the edges."""
+    """Return a value's bin by iterating over the edges."""
     if math.isnan(value):
         return "missing"
     index = 0
@@ -67,7 +67,7 @@ def expected(
 
 
 def found(samples: Samples, family: str, label: str) -> dict[tuple[str, str], float]:
-    """Return a family's samples by feature and one more label."""
+    """Return a family's samples by feature and another label."""
     return {
         (dict(key)["feature"], dict(key).get(label, "")): value
         for key, value in select(samples, f"model_feature_{family}_total", **MODEL).items()
@@ -75,7 +75,7 @@ def found(samples: Samples, family: str, label: str) -> dict[tuple[str, str], fl
 
 
 def check(samples: Samples, references: Sequence[Reference], rows: Floats) -> None:
-    """Compare all counters of the signals with the slow count."""
+    """Compare the counters of all signals with the slow count."""
     wanted = expected(references, rows.tolist())
     for family, label in (
         ("bin", "bin"),
@@ -91,7 +91,7 @@ def check(samples: Samples, references: Sequence[Reference], rows: Floats) -> No
 
 
 def inputs(count: int) -> Floats:
-    """Return rows (count, signals) on, between and far beyond the edges; some missing."""
+    """Return rows (count, signals) on, between and far beyond the edges, with missing values."""
     random = np.random.default_rng(count)
     rows = random.normal(5, 3, (count, len(FEATURES) + 1))
     edges = [np.array(each.edges) for each in manifest().reference]
@@ -103,8 +103,8 @@ def inputs(count: int) -> Floats:
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 1000])
-def test_rows_are_counted_as_one_by_one(tmp_path: Path, count: int) -> None:
-    """Bins, sums of z by sign, z² and what is out of range, for one row and for many."""
+def test_a_batch_is_counted_like_its_single_rows(tmp_path: Path, count: int) -> None:
+    """Bins, sums of z and z², and values out of range are correct for one row and for many."""
     metrics, rows = ModelMetrics(manifest(), tmp_path), inputs(count)
     metrics.record(rows[:, :-1], rows[:, -1], 0.001)
 
@@ -115,7 +115,7 @@ def test_rows_are_counted_as_one_by_one(tmp_path: Path, count: int) -> None:
 
 
 def test_one_call_of_many_rows_equals_many_calls_of_one(tmp_path: Path) -> None:
-    """Rows may be predicted together; nobody could tell from the counters of the signals."""
+    """The counters of the signals do not depend on how rows are batched."""
     rows = inputs(300)
     for name in ("together", "alone"):
         (tmp_path / name).mkdir()
@@ -136,8 +136,8 @@ def test_one_call_of_many_rows_equals_many_calls_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [1e308, -1e308, 1e300, 5e-324, 0.0, -0.0])
-def test_an_absurd_value_is_counted_and_capped(tmp_path: Path, value: float) -> None:
-    """It lands in an outer bin; z is cut at ±1,000, so that the sums still notice other rows."""
+def test_an_absurd_value_is_counted_and_clipped(tmp_path: Path, value: float) -> None:
+    """It is in an outer bin, and z is clipped at ±1,000, so later rows still change the sums."""
     narrow = make_manifest(FEATURES, RANDOM.normal(5, 1e-3, (1000, len(FEATURES))))
     metrics = ModelMetrics(narrow, tmp_path)
     rows = np.full((3, len(FEATURES) + 1), value)
@@ -149,8 +149,8 @@ def test_an_absurd_value_is_counted_and_capped(tmp_path: Path, value: float) -> 
     assert max(found(samples, "zscore_sum", "sign").values()) <= 3 * MAX_ABSOLUTE_Z * (1 + 1e-12)
 
 
-def test_a_call_without_rows_counts_none(tmp_path: Path) -> None:
-    """All of a batch may be without a prediction."""
+def test_a_call_without_predictions_counts_no_row(tmp_path: Path) -> None:
+    """A whole batch may be without a prediction."""
     metrics = ModelMetrics(manifest(), tmp_path)
     metrics.record(np.empty((0, len(FEATURES))), np.empty(0), 0.001)
 
@@ -159,8 +159,8 @@ def test_a_call_without_rows_counts_none(tmp_path: Path) -> None:
     assert total(samples, "model_monitoring_failures_total") == 0
 
 
-def test_counters_never_fall(tmp_path: Path) -> None:
-    """By rounding alone a sum could lose its last bit, and Prometheus would see a reset."""
+def test_counters_never_decrease(tmp_path: Path) -> None:
+    """Otherwise Prometheus would see a reset, if only because of rounding."""
     metrics = ModelMetrics(manifest(), tmp_path)
     before: Samples = {}
     for _ in range(100):
@@ -174,8 +174,8 @@ def test_counters_never_fall(tmp_path: Path) -> None:
         before = after
 
 
-def test_prediction_histogram_is_numpys(tmp_path: Path) -> None:
-    """Cumulated counts over 21 bounds of the target's range; the sum, of absurd values cut."""
+def test_the_histogram_of_predictions_equals_numpys(tmp_path: Path) -> None:
+    """It has 21 bounds over the target's range, and its sum has clipped values."""
     target = Quantity(name="t", description="", minimum=0, maximum=10)
     manifest = make_manifest(target=target)
     metrics = ModelMetrics(manifest, tmp_path)
@@ -194,8 +194,8 @@ def test_prediction_histogram_is_numpys(tmp_path: Path) -> None:
     assert total(samples, "model_prediction_value_sum", **MODEL) == pytest.approx(cut.sum())
 
 
-def test_unbounded_target_has_buckets_over_what_training_saw(tmp_path: Path) -> None:
-    """Not the bins of the reference: two versions must have the same family of buckets."""
+def test_the_buckets_of_an_unbounded_target_span_the_training_range(tmp_path: Path) -> None:
+    """They are not the reference bins, which differ between versions."""
     ModelMetrics(make_manifest(), tmp_path)
 
     seen = make_manifest().reference[-1]
@@ -204,8 +204,8 @@ def test_unbounded_target_has_buckets_over_what_training_saw(tmp_path: Path) -> 
     assert bounds[-2:] == pytest.approx([seen.maximum, np.inf])
 
 
-def test_inference_time_is_per_call(tmp_path: Path) -> None:
-    """Each call of the estimator is one observation, however many rows it had."""
+def test_the_inference_time_is_counted_per_call(tmp_path: Path) -> None:
+    """Each call of the estimator is one observation, whatever the number of rows."""
     metrics = ModelMetrics(manifest(), tmp_path)
     seconds = (0.00005, 0.0001, 0.00011, 0.3, 5.0)
     for each in seconds:
@@ -219,8 +219,8 @@ def test_inference_time_is_per_call(tmp_path: Path) -> None:
     assert total(samples, "model_inference_seconds_sum", **MODEL) == pytest.approx(sum(seconds))
 
 
-def test_every_series_is_there_at_zero(tmp_path: Path) -> None:
-    """Each bin, sign and side of each signal, each fault of the closed list; and no other."""
+def test_every_series_starts_at_zero(tmp_path: Path) -> None:
+    """There is one for each bin, sign, side and fault of the closed lists, and no other."""
     ModelMetrics(manifest(), tmp_path)
     samples = read_metrics(tmp_path)
 
@@ -245,8 +245,8 @@ def test_every_series_is_there_at_zero(tmp_path: Path) -> None:
     assert all(key[1] >= set(MODEL.items()) for key in samples)
 
 
-def test_only_nullable_features_have_a_bin_for_missing(tmp_path: Path) -> None:
-    """And nothing has one for unseen categories, as long as there are none."""
+def test_only_nullable_features_have_a_bin_for_missing_values(tmp_path: Path) -> None:
+    """No feature has a bin for unseen categories, because there are no categories."""
     ModelMetrics(manifest(), tmp_path)
 
     counted = found(read_metrics(tmp_path), "bin", "bin")
@@ -255,16 +255,16 @@ def test_only_nullable_features_have_a_bin_for_missing(tmp_path: Path) -> None:
     assert not {name for name, bin_ in counted if bin_ == "unseen"}
 
 
-def test_the_number_of_series_is_bounded_by_the_bundle(tmp_path: Path) -> None:
-    """For each signal at most 11 bins and 5 more, for each feature 6 reasons, and a fixed rest."""
+def test_the_number_of_series_is_limited_by_the_bundle(tmp_path: Path) -> None:
+    """A signal has at most 16 series, a feature 6 more, and the rest is constant."""
     ModelMetrics(manifest(), tmp_path)
 
     signals, features = len(FEATURES) + 1, len(FEATURES)
     assert len(read_metrics(tmp_path)) <= signals * (11 + 5) + features * 6 + 60
 
 
-def test_refusals_are_counted_by_field_and_reason(tmp_path: Path) -> None:
-    """Each fault once, also several of one request."""
+def test_rejections_are_counted_by_field_and_reason(tmp_path: Path) -> None:
+    """Each fault counts once, also if a request has several."""
     metrics = ModelMetrics(manifest(), tmp_path)
     faults = [Fault("plain", "type"), Fault("plain", "type"), Fault(BODY, "too_large")]
     metrics.reject(faults, rows=2)
@@ -287,7 +287,7 @@ def test_refusals_are_counted_by_field_and_reason(tmp_path: Path) -> None:
 def test_a_failure_is_counted_and_never_raised(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: Floats, predictions: Floats
 ) -> None:
-    """The prediction goes out; the log says why it was not counted; later ones are."""
+    """The prediction is returned, the log has the reason, and later predictions are counted."""
     metrics = ModelMetrics(manifest(), tmp_path)
     with caplog.at_level(logging.ERROR):
         metrics.record(rows, predictions, 0.001)
@@ -300,8 +300,8 @@ def test_a_failure_is_counted_and_never_raised(
     check(samples, manifest().reference, good)
 
 
-def test_a_model_of_one_flag_is_monitored(tmp_path: Path) -> None:
-    """Two bins, one edge; the prediction has its ten."""
+def test_a_model_with_a_single_flag_is_monitored(tmp_path: Path) -> None:
+    """The flag has two bins and one edge."""
     flag = Feature(name="flag", description="", type="integer", minimum=0, maximum=1)
     values = (np.arange(1000) % 50 == 0).astype(float)[:, None]
     built = make_manifest([flag], values)

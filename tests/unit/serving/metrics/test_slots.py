@@ -1,4 +1,4 @@
-"""Slots: what prometheus_client reads from the files is what was added to them."""
+"""Values that were added to slots are what prometheus_client reads from their files."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ STRANGE = ("", "pH (value)", "Säure σ", "💧", 'a"b\\c\nd', "x" * 100, "{le}"
 
 
 def labels(**pairs: str) -> frozenset[tuple[str, str]]:
-    """Return labels as the parsed samples have them."""
+    """Return labels as in the parsed samples."""
     return frozenset(pairs.items())
 
 
-def test_a_counter_is_read_as_it_was_added(tmp_path: Path) -> None:
-    """One slot, several at once, fractions too."""
+def test_a_counter_has_the_sum_of_its_increments(tmp_path: Path) -> None:
+    """Amounts can be fractions, and can be added to one slot or several at once."""
     layout = Layout("counter")
     one, two, three = (layout.counter("things", "Things.", {"n": str(n)}) for n in range(3))
     slots = layout.create(tmp_path, "test")
@@ -37,8 +37,8 @@ def test_a_counter_is_read_as_it_was_added(tmp_path: Path) -> None:
     }
 
 
-def test_every_series_is_there_at_zero(tmp_path: Path) -> None:
-    """Before anything was added, or the first increment would be no increase."""
+def test_every_series_starts_at_zero(tmp_path: Path) -> None:
+    """Otherwise Prometheus would not see the first increment."""
     counters, histograms = Layout("counter"), Layout("histogram")
     counters.counter("things", "Things.", {})
     histograms.histogram("seconds", "Seconds.", {"route": "/"}, (0.1, 1.0))
@@ -55,8 +55,8 @@ def test_every_series_is_there_at_zero(tmp_path: Path) -> None:
     }
 
 
-def test_a_histogram_is_cumulated(tmp_path: Path) -> None:
-    """Slots hold each bucket's own count; readers see cumulated ones, and the count."""
+def test_a_histogram_becomes_cumulative(tmp_path: Path) -> None:
+    """Slots hold each bucket's own count; readers see cumulative buckets and the total."""
     layout = Layout("histogram")
     histogram = layout.histogram("seconds", "Seconds.", {}, (0.1, 1.0))
     layout.create(tmp_path, "test").add(histogram, np.array([3, 2, 1, 9.5]))
@@ -69,7 +69,7 @@ def test_a_histogram_is_cumulated(tmp_path: Path) -> None:
 
 
 def test_a_summary_has_count_and_sum(tmp_path: Path) -> None:
-    """In this order."""
+    """The count is the first slot, and the sum the second."""
     layout = Layout("summary")
     summary = layout.summary("bytes", "Bytes.", {})
     layout.create(tmp_path, "test").add(summary, np.array([2, 300]))
@@ -78,11 +78,11 @@ def test_a_summary_has_count_and_sum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", STRANGE)
-def test_labels_may_be_anything(tmp_path: Path, value: str) -> None:
-    """Unicode, quotes, line feeds; the values beside them stay aligned."""
+def test_labels_can_have_any_characters(tmp_path: Path, value: str) -> None:
+    """Unicode, quotes and line feeds are read back, and values remain aligned."""
     layout = Layout("counter")
     for n in range(9):
-        # Keys of nine successive lengths: every padding there is.
+        # Keys of nine successive lengths need every possible padding.
         layout.counter("things", "Things: π.", {"name": value, "n": "n" * n})
     layout.create(tmp_path, "test").add(slice(0, 9), np.arange(9.0))
 
@@ -92,8 +92,8 @@ def test_labels_may_be_anything(tmp_path: Path, value: str) -> None:
     )
 
 
-def test_files_of_several_kinds_add_up(tmp_path: Path) -> None:
-    """A series in prometheus_client's own file and in ours, of two processes, is one series."""
+def test_files_of_the_library_and_of_slots_are_added(tmp_path: Path) -> None:
+    """A series in prometheus_client's file and in ours, of two processes, is one series."""
     layout = Layout("counter")
     slot = layout.counter("things", "Things.", {"b": "2", "a": "1"})
     layout.create(tmp_path, "test").increment(slot, 1)
@@ -106,22 +106,22 @@ def test_files_of_several_kinds_add_up(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == {("things_total", labels(a="1", b="2")): 42}
 
 
-def test_the_file_is_named_by_type_name_and_process(tmp_path: Path) -> None:
-    """MultiProcessCollector takes the type from the beginning, the archive the pid from the end."""
+def test_the_name_of_a_file_has_type_name_and_pid(tmp_path: Path) -> None:
+    """MultiProcessCollector reads the type from its start, and the archive the pid from its end."""
     Layout("counter").create(tmp_path, "some-name")
 
     assert [path.name for path in tmp_path.iterdir()] == [f"counter_some-name_{os.getpid()}.db"]
 
 
-def test_no_half_written_file_is_ever_read(tmp_path: Path) -> None:
-    """A file gets its name when it is complete: readers look for *.db."""
+def test_an_incomplete_file_is_not_read(tmp_path: Path) -> None:
+    """A file gets its name when it is complete, and readers look for *.db."""
     (tmp_path / "counter_test_1.new").write_bytes(b"half")
 
     assert read_metrics(tmp_path) == {}
 
 
-def test_entries_finds_what_encode_wrote() -> None:
-    """Keys in order, and where their values are."""
+def test_entries_are_those_that_were_encoded() -> None:
+    """Keys are in order, with the positions of their values."""
     pairs = [(key * n, float(n)) for n in range(1, 30) for key in ("k", "σ")]
     content, positions = encode(pairs)
 
@@ -131,14 +131,14 @@ def test_entries_finds_what_encode_wrote() -> None:
     assert used_bytes(content) == len(content)
 
 
-def test_a_file_just_created_has_no_entries() -> None:
-    """prometheus_client makes an empty file, then one full of zeros."""
+def test_an_empty_file_has_no_entries() -> None:
+    """prometheus_client creates an empty file and then fills it with zeros."""
     for content in (b"", bytes(1 << 16)):
         assert list(entries(content)) == []
 
 
-def test_a_file_that_grows_is_read_as_far_as_it_is_used(tmp_path: Path) -> None:
-    """prometheus_client's files are larger than what they hold."""
+def test_only_the_used_part_of_a_file_is_read(tmp_path: Path) -> None:
+    """Files of prometheus_client are larger than their content."""
     path = tmp_path / "counter_1.db"
     library = MmapedDict(str(path))  # type: ignore[no-untyped-call]
     for n in range(3):
@@ -154,7 +154,7 @@ def test_a_file_that_grows_is_read_as_far_as_it_is_used(tmp_path: Path) -> None:
     ]
 
 
-def test_a_directory_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
-    """Whoever starts the service can say so."""
+def test_an_unwritable_directory_raises_an_oserror(tmp_path: Path) -> None:
+    """The entrypoint can report it."""
     with pytest.raises(OSError, match="No such file or directory"):
         Layout("counter").create(tmp_path / "nowhere", "test")

@@ -1,4 +1,4 @@
-"""Connections are shared out among workers, and a worker that does not take its share is passed."""
+"""Connections are distributed among workers, and a worker that accepts none delays nobody."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ NOW = 1000.0
 
 
 class Worker:
-    """What is of a worker here: its connection count, its policy, and its connections."""
+    """The part of a worker that is tested: its connection count, its policy and its connections."""
 
     def __init__(self, count: ConnectionCount) -> None:
         self.count = count
@@ -26,11 +26,11 @@ class Worker:
 
     @property
     def held(self) -> int:
-        """How many connections it has."""
+        """The number of its connections."""
         return len(self.connections)
 
     def connected(self) -> asyncio.Protocol:
-        """Return the protocol of another connection."""
+        """Return the protocol of a new connection."""
         return Protocol(self.connections)
 
     async def close(self) -> None:
@@ -41,24 +41,24 @@ class Worker:
 
 
 class Protocol(asyncio.Protocol):
-    """A connection that says nothing."""
+    """A connection that sends nothing."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Register the connection."""
         self._connections.add(self)
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Remove the connection."""
         del exc
         self._connections.discard(self)
 
 
-class Watched(socket.socket):
-    """A socket that fails when told to, and counts what is accepted."""
+class FailingSocket(socket.socket):
+    """A socket that raises prepared errors and counts accepted connections."""
 
     def __init__(self, fileno: int) -> None:
         super().__init__(fileno=fileno)
@@ -66,7 +66,7 @@ class Watched(socket.socket):
         self.accepted = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection, or fail."""
+        """Accept a connection, or raise the next error."""
         if self.failures:
             raise self.failures.pop()
         found = super().accept()
@@ -83,18 +83,18 @@ def workers() -> list[Worker]:
 
 @pytest.fixture
 def where() -> Iterator[socket.socket]:
-    """Yield a socket that both of them may listen at."""
+    """Yield a socket that both workers can listen on."""
     with socket.create_server(("127.0.0.1", 0), backlog=2 * BURST) as where:
         yield where
 
 
 def connect(where: socket.socket, count: int) -> list[socket.socket]:
-    """Return connections that nobody has accepted yet."""
+    """Return connections that are not accepted yet."""
     return [socket.create_connection(where.getsockname()) for _ in range(count)]
 
 
 def run(clients: list[socket.socket], what: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, and close the clients' connections."""
+    """Run a coroutine, then close the clients' connections."""
     try:
         asyncio.run(asyncio.wait_for(what, timeout=60))
     finally:
@@ -103,13 +103,13 @@ def run(clients: list[socket.socket], what: Coroutine[Any, Any, None]) -> None:
 
 
 async def until(check: Callable[[], bool]) -> None:
-    """Return once it is so; the loop goes on meanwhile."""
-    while not check():  # noqa: ASYNC110 what it waits for has no event
+    """Return once a condition holds, while the event loop continues."""
+    while not check():  # noqa: ASYNC110 the condition has no event
         await asyncio.sleep(0)
 
 
-def test_a_burst_is_shared_out(workers: list[Worker], where: socket.socket) -> None:
-    """Not the quickest one takes all; of 32 connections each has its half, give or take an 8th."""
+def test_a_burst_of_connections_is_distributed(workers: list[Worker], where: socket.socket) -> None:
+    """Each of two workers gets half of 32 connections, plus at most an eighth."""
     clients = connect(where, BURST)
     held: list[int] = []
 
@@ -130,10 +130,10 @@ def test_a_burst_is_shared_out(workers: list[Worker], where: socket.socket) -> N
     assert max(held) <= BURST / 2 * 9 / 8
 
 
-def test_a_worker_that_takes_nothing_holds_up_nobody(
+def test_a_worker_that_accepts_nothing_delays_nobody(
     workers: list[Worker], where: socket.socket
 ) -> None:
-    """One that is stopped, or busy for long, is waited for a little, and then passed."""
+    """The others wait briefly for a stopped or busy worker, and then accept."""
     clients = connect(where, BURST)
 
     async def serve() -> None:
@@ -145,8 +145,8 @@ def test_a_worker_that_takes_nothing_holds_up_nobody(
     run(clients, serve())
 
 
-def test_a_worker_that_listens_no_more_is_not_waited_for(workers: list[Worker]) -> None:
-    """Its seat is empty, however few connections it has left."""
+def test_a_stopped_worker_is_not_waited_for(workers: list[Worker]) -> None:
+    """Its connection count no longer matters, however small it is."""
     ahead, other = workers
     ahead.policy.opened()
     assert not ahead.policy.may_accept()
@@ -160,18 +160,20 @@ def test_a_worker_that_listens_no_more_is_not_waited_for(workers: list[Worker]) 
     ("own", "others", "is_ahead"),
     [(0, 0, False), (1, 0, True), (1, 1, False), (9, 8, False), (10, 8, True), (3, 9, False)],
 )
-def test_ahead_is_who_holds_an_eighth_more(
+def test_a_worker_is_ahead_with_an_eighth_more_connections(
     workers: list[Worker], own: int, others: int, *, is_ahead: bool
 ) -> None:
-    """Among few connections each one counts."""
+    """With few connections, one more is enough."""
     workers[0].count.add(own)
     workers[1].count.add(others)
 
     assert workers[0].count.is_ahead is is_ahead
 
 
-def test_patience_ends_and_returns(workers: list[Worker], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that nobody takes is taken after 10 ms, and all others of the next second."""
+def test_a_worker_that_is_ahead_waits_10_ms(
+    workers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It then accepts for a second, and afterwards waits again."""
     clock = [NOW]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     policy = workers[0].policy
@@ -184,15 +186,15 @@ def test_patience_ends_and_returns(workers: list[Worker], monkeypatch: pytest.Mo
     assert [look(at) for at in range(10)] == [False] * 10
     assert all(look(at) for at in (11, 12, 500, 1010))
     assert not look(1012)
-    # Others have taken what waited then: this is another connection, and another wait.
+    # Other workers accepted the connections meanwhile; a new connection starts a new wait.
     assert not look(1100)
     assert not look(1101)
 
 
-def test_a_connection_that_is_opened_anew_is_not_held_up(
+def test_a_reopened_connection_is_accepted_at_once(
     workers: list[Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that connects for each request has its place back: one place, and not for long."""
+    """A client that connects for each request may replace one closed connection, for 10 ms."""
     clock = [NOW]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     policy = workers[0].policy
@@ -208,7 +210,7 @@ def test_a_connection_that_is_opened_anew_is_not_held_up(
 
 
 def test_a_lost_connection_is_counted_once(workers: list[Worker]) -> None:
-    """However often uvicorn's protocol says that it is gone."""
+    """Uvicorn's protocol may report the loss more than once."""
     ahead, other = workers
     for _ in range(2):
         ahead.policy.opened()
@@ -222,10 +224,10 @@ def test_a_lost_connection_is_counted_once(workers: list[Worker]) -> None:
     assert not other.count.is_ahead
 
 
-def test_a_connection_that_never_begins_is_not_counted(
+def test_a_connection_whose_protocol_fails_is_not_counted(
     workers: list[Worker], where: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error in making its protocol costs that connection, and is logged."""
+    """The error is logged, and only that connection is lost."""
     clients = connect(where, 1)
 
     def fail() -> asyncio.Protocol:
@@ -248,12 +250,12 @@ def test_a_worker_without_descriptors_accepts_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It says so, rests instead of spinning, and loses no connection that waits."""
+    """It logs the error, pauses, and loses no waiting connection."""
     monkeypatch.setattr("serving.workers.listener._EXHAUSTED_SECONDS", 0.01)
     clients = connect(where, 2)
 
     async def serve() -> None:
-        with Watched(fileno=where.dup().detach()) as watched:
+        with FailingSocket(fileno=where.dup().detach()) as watched:
             watched.failures.append(OSError(errno.EMFILE, "Too many open files"))
             listener = Listener(watched, workers[0].connected, workers[0].policy)
             await until(lambda: workers[0].held == len(clients))
@@ -266,16 +268,16 @@ def test_a_worker_without_descriptors_accepts_again(
     assert "Too many open files" in caplog.text
 
 
-def test_a_closed_listener_knows_every_connection_it_took(
+def test_a_closed_listener_knows_every_accepted_connection(
     workers: list[Worker], where: socket.socket
 ) -> None:
-    """So all of them are closed with it; what it has not accepted is left to others."""
+    """They are closed with it, and connections that are not accepted are left to other workers."""
     clients = connect(where, 2)
     held = []
 
     async def serve() -> None:
         workers[1].count.stop()
-        with Watched(fileno=where.dup().detach()) as watched:
+        with FailingSocket(fileno=where.dup().detach()) as watched:
             listener = Listener(watched, workers[0].connected, workers[0].policy)
             await until(lambda: watched.accepted == len(clients))
             await listener.close()
