@@ -20,9 +20,10 @@ GROUPS = {
     "services/locust/requirements.txt": "locust",
     "services/publisher/requirements.txt": "publisher",
     "tests/requirements-clients.txt": "clients",
+    "tools/honesty/requirements.txt": "honesty",
 }
 # Not bound by the development lock.
-_ALONE = (DEVELOPMENT, "tests/requirements-clients.txt")
+_ALONE = (DEVELOPMENT, "tests/requirements-clients.txt", "tools/honesty/requirements.txt")
 
 
 def main(options: Sequence[str]) -> int:
