@@ -364,11 +364,11 @@ def test_repeats_that_the_minutes_do_not_show_count(tmp_path: Path) -> None:
 CHANGES = {
     # rows per bin in a scrape of each pod, mean of z, variance of z, what changed
     "nothing": (DECILES, 0.0, 1.0, set()),
-    "mean": (DECILES, 0.3, 1.0, {"mean"}),
-    "small mean": (DECILES, 0.1, 1.0, set()),
+    "mean": (DECILES, 0.4, 1.0, {"mean"}),
+    "small mean": (DECILES, 0.25, 1.0, set()),
     "spread": (DECILES, 0.0, 1.6, {"variance"}),
     "narrow": (DECILES, 0.0, 0.7, {"variance"}),
-    "stuck": (DECILES + 80 * np.eye(10)[3], 0.0, 1.0, {"bin"}),
+    "stuck": (DECILES + 120 * np.eye(10)[3], 0.0, 1.0, {"bin"}),
     "shape": (DECILES * np.linspace(0.3, 1.7, 10), 0.0, 1.0, {"psi", "bin"}),
 }
 

