@@ -23,7 +23,7 @@ _REPORTS = {
     "drifted": """\
 the traffic sends rows of another population from now on; `./task drift -- off` ends it
   within 2 minutes       the verdict of each drifted feature is "drift"       {verdicts}
-  after about 8 minutes  FeatureDrift fires for each of them, often with
+  after 8 to 11 minutes  FeatureDrift fires for each of them, often with
                          PredictionDrift and FeatureOutOfRange                {alerts}""",
     "gradual": """\
 the traffic sends ever more rows of another population, in the end (after LOCUST_GRADUAL_SECONDS)
