@@ -39,7 +39,7 @@ def _elsewhere(settings: Settings, options: Sequence[str]) -> bool:
 
 def _environment(settings: Settings) -> dict[str, str]:
     defaults = read_env_file(ROOT / "services" / "locust" / "settings.env")
-    del defaults["LOCUST_AUTOSTART"]  # locust refuses it with --headless
+    del defaults["LOCUST_AUTOSTART"]  # locust rejects it with --headless
     metrics_port = settings.ports["LOCUST_METRICS_PORT"]
     if ports.in_use(metrics_port):  # the stack's own traffic goes on beside the load test
         metrics_port = ports.free_port()

@@ -65,7 +65,8 @@ def test_statistics_are_evaluated_once_a_minute() -> None:
 
 def test_windows_differ_in_the_window_only() -> None:
     """Rules that record the same series for several windows or references compute it alike."""
-    ranges = {"1h": "59m30s", "1d": "23h59m30s"}
+    # 60 minutes, and the 59 pairs of neighbours among them.
+    ranges = {"[59m30s]": "[23h59m30s]", "[58m30s]": "[23h58m30s]"}
     rules = [rule for group in GROUPS for rule in group["rules"] if "record" in rule]
     hours = [rule for rule in rules if rule.get("labels", {}).get("window") == "1h"]
     pairs = {
@@ -73,12 +74,14 @@ def test_windows_differ_in_the_window_only() -> None:
         for rule in rules
         for hour in hours
         if rule["record"] == hour["record"] and rule["labels"]["window"] == "1d"
-        if ranges["1d"] in rule["expr"]
+        if any(each in rule["expr"] for each in ranges.values())
     }
 
-    assert set(pairs) == {"model:increase", "model_feature:pearson", "model_feature:minutes"}
+    assert set(pairs) == {"model:increase", "model_feature:variation"}
     for day, hour in pairs.values():
-        assert day == hour.replace(ranges["1h"], ranges["1d"])
+        for short, long in ranges.items():
+            hour = hour.replace(short, long)  # noqa: PLW2901 each range in turn
+        assert day == hour
 
 
 def test_every_recorded_series_is_read() -> None:

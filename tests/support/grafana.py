@@ -40,6 +40,7 @@ CONTRACT: Mapping[str, set[str]] = {
     "model_feature_zscore_squared_sum_total": SIGNAL,
     "model_feature_out_of_range_total": SIGNAL | {"side"},
     "model_input_rejected_total": MODEL | {"field", "reason"},
+    "model_rows_rejected_total": MODEL,
     "model_monitoring_failures_total": MODEL,
     "model_feedback_total": MODEL | {"age"},
     "model_feedback_rejected_total": MODEL | {"reason"},

@@ -139,7 +139,7 @@ def test_what_is_sent_at_once_is_answered_in_order(config: Config, tmp_path: Pat
 
 
 def test_a_connection_is_used_again(config: Config, tmp_path: Path) -> None:
-    """For any route, before and after a refusal."""
+    """For any route, before and after a rejection."""
 
     async def talk() -> list[int]:
         client, found = Client(config), []
