@@ -25,8 +25,12 @@ def test_all_ports_in_use_are_named_at_once(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as other,
     ):
         first, second = one.getsockname()[1], other.getsockname()[1]
-        taken = {"LOCUST_METRICS_PORT": str(first), "GRAFANA_PORT": str(second)}
-        settings = load_settings(taken, tmp_path)
+        given = {
+            "LOCUST_PORT": ports.free_port(),
+            "LOCUST_METRICS_PORT": first,
+            "GRAFANA_PORT": second,
+        }
+        settings = load_settings({name: str(port) for name, port in given.items()}, tmp_path)
         with pytest.raises(StackError) as rejected:
             ports.check_ports(settings, ["locust", "grafana"])
 
