@@ -339,7 +339,7 @@ def test_version_without_a_promise_has_no_excess(tmp_path: Path) -> None:
     ],
 )
 def test_excess_needs_labels(tmp_path: Path, labels: int, error: float, excess: bool) -> None:  # noqa: FBT001
-    """With fewer than 200 labels it cannot be told, and so there is no number to judge."""
+    """With fewer than 200 labels there is no number to judge."""
     stream = silent("a", errors=[error] * labels)
     value = (error - PROMISED["cv_mae"] - 3.29 * promised_standard_error()) / PROMISED["cv_mae"]
     name, there = "model:mae_excess", stream.labels | HOUR_WINDOW

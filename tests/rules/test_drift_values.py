@@ -240,7 +240,7 @@ def test_one_failed_scrape_does_not_blind_the_verdict(tmp_path: Path) -> None:
 
 
 def test_no_rows_are_no_statistic(tmp_path: Path) -> None:
-    """Without a row there is no PSI and no mean, neither NaN nor infinite: it cannot be told."""
+    """Without a row there is no PSI and no mean, neither NaN nor infinite."""
     signal = Signal(np.zeros((81, 2, 10)), np.zeros((81, 2, 2)))
     statistics = ("psi", "psi_noise", "psi_critical", "mean_shift_sigma", "variance_ratio")
     windows = [signal.labels | {"window": window} for window in WINDOWS]

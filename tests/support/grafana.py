@@ -21,7 +21,7 @@ Json = dict[str, Any]
 TARGET = {"job", "instance"}
 MODEL = {"model", "version"}
 SIGNAL = MODEL | {"feature"}
-# What a recorded series is told apart by, besides.
+# The other labels of a recorded series.
 RECORDED = {"window", "reference", "statistic", "bound", "age", "bin"}
 CONTRACT: Mapping[str, set[str]] = {
     "http_requests_total": {"handler", "method", "status"},

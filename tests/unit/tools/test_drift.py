@@ -2,20 +2,19 @@
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from tests.support.machine import free_port
+from tests.support.servers import serving
 from tools import ROOT, drift
 from traffic.drift import MODES
 
 
-class _Locust(HTTPServer):
+class _Locust(ThreadingHTTPServer):
     """Keeps what it is posted, and answers `status`."""
 
     def __init__(self, status: int) -> None:
@@ -38,16 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-@contextmanager
-def _locust(status: int = 200) -> Iterator[_Locust]:
-    with _Locust(status) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def _locust(status: int = 200) -> AbstractContextManager[_Locust]:
+    return serving(_Locust(status))
 
 
 @pytest.fixture(autouse=True)
