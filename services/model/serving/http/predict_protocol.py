@@ -5,10 +5,10 @@ to the service. Everything else, and a row that arrives in an unusual way (pipel
 `Upgrade`), becomes an ASGI request to FastAPI, whose route gives the same bytes
 (tests/service/test_fast_path.py).
 
-Why it exists: ASGI, middleware and FastAPI's routing take more time than everything else that happens
-to a row. Without it, one core of a busy machine answered 3,800 requests/s instead of 24,500 (November
-2026); `./task bench -- serving` measures both. To remove it, set `MODEL_FAST_PATH=false`, or delete
-this file and its use in app.py and workers/worker.py.
+Why it exists: ASGI, middleware and FastAPI's routing take more time than everything else that
+happens to a row. Without it, one core of a busy machine answered 3,800 requests/s instead of 24,500
+(November 2026); `./task bench -- serving` measures both. To remove it, set `MODEL_FAST_PATH=false`,
+or delete this file and its use in app.py and workers/worker.py.
 
 It relies on these attributes of uvicorn, which tests/unit/serving/test_dependencies.py guards:
 HttpToolsProtocol's url, parser, cycle, flow, transport, loop, server_state, expect_100_continue,
