@@ -12,6 +12,7 @@ from bundle.checks import Recipe
 from bundle.manifest import Feature, Manifest, Quantity
 from wine_quality.data import SEED, TARGET, rows, split
 
+NAME = "wine-quality"
 GRAMS = "g/dm³"
 MILLIGRAMS = "mg/dm³"
 
@@ -26,7 +27,7 @@ def _feature(
 
 
 RECIPE = Recipe(
-    name="wine-quality",
+    name=NAME,
     seed=SEED,
     target=Quantity(
         name=TARGET,

@@ -2,17 +2,18 @@
 
 Why it exists: most of the time of scikit-learn's `predict` does not depend on the number of rows.
 Predicting a single row takes about 1,000 µs with the example's pipeline and 13 µs with the tables;
-in a call with 100 rows, each takes 16 µs and 0.4 µs. The service answers 49,534 requests/s with
-tables and 19,748 with the estimator (docs/performance.md). A worker that loads only the tables does
+in a call with 100 rows, each takes 16 µs and 0.4 µs. The service answers 33,982 requests/s with
+tables and 14,649 with the estimator (docs/performance.md). A worker that loads only the tables does
 not import scikit-learn.
 
 To remove it, delete this module and compile.py, `_compiled` in build.py, and TREES_FILE. It costs
 the throughput above; predictions stay the same, because other estimators are served uncompiled.
 
-compile.py relies on attributes of scikit-learn that are not its API: `_predictors` and
-`_baseline_prediction` of HistGradientBoostingRegressor, and `nodes` of each predictor, an array
-with the fields `is_leaf`, `value`, `left`, `right`, `feature_idx`, `num_threshold` and
-`missing_go_to_left`. tests/unit/bundle/test_scikit_learn.py names those that an upgrade moves.
+compile.py relies on attributes of scikit-learn that are not its API: `_predictors`,
+`_baseline_prediction`, `_preprocessor` and `_bin_mapper` of HistGradientBoostingRegressor, and
+`nodes` of each predictor, an array with the fields `is_leaf`, `value`, `left`, `right`,
+`feature_idx`, `num_threshold`, `missing_go_to_left`, `is_categorical` and `bitset_idx`.
+tests/unit/bundle/test_scikit_learn.py names those that an upgrade moves.
 
 Method: each leaf of a tree is a bit. For each feature, row r of the table holds, for every tree,
 the leaves that are still reachable if the value exceeds exactly r of all thresholds on that

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
-from bundle.build import MIN_ROWS, build_bundle
+from bundle.build import build_bundle
 from bundle.checks import Recipe, UnmonitorableError
 from bundle.load import load_bundle, load_manifest, trained_at
 from bundle.manifest import Feature, Manifest, Quantity
+from bundle.prepare import MIN_ROWS
 
 RECIPE = Recipe(
     name="made-up",
@@ -88,7 +89,9 @@ def test_a_loaded_bundle_equals_the_built_one(tmp_path: Path) -> None:
     expected = LinearRegression().fit(frame()[["a", "b (%)"]].to_numpy(), frame()["y"])
     rows = frame(50, seed=3)[["a", "b (%)"]].to_numpy()
     assert built == loaded.manifest
-    assert expected.predict(rows) == pytest.approx(loaded.estimator.predict(rows), abs=1e-12)
+    assert expected.predict(rows) == pytest.approx(
+        loaded.model.predict(rows.tolist(), rows), abs=1e-12
+    )
 
 
 def test_validation_errors_are_those_of_the_held_out_rows(tmp_path: Path) -> None:
@@ -96,7 +99,8 @@ def test_validation_errors_are_those_of_the_held_out_rows(tmp_path: Path) -> Non
     validation = build(tmp_path).validation
     held_out = frame(100, seed=1)
 
-    predictions = load_bundle(tmp_path).estimator.predict(held_out[["a", "b (%)"]].to_numpy())
+    rows = held_out[["a", "b (%)"]].to_numpy()
+    predictions = load_bundle(tmp_path).model.predict(rows.tolist(), rows)
     errors = predictions - held_out["y"].to_numpy()
     assert validation.mae == pytest.approx(np.abs(errors).mean(), rel=1e-12)
     assert validation.rmse == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-12)
@@ -161,14 +165,14 @@ def test_a_bundle_without_rows_for_the_traffic_loads(tmp_path: Path) -> None:
     path.write_text(json.dumps(manifest), "utf-8")
     (tmp_path / "held_out.csv").unlink()
 
-    assert load_bundle(tmp_path).manifest.format == 1
+    assert load_bundle(tmp_path).manifest.format == 2
 
 
 def test_the_number_of_rows_for_the_traffic_is_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A seeded sample of many rows is kept, which is the same in each build."""
-    monkeypatch.setattr("bundle.build.TRAFFIC_ROWS", 10)
+    monkeypatch.setattr("bundle.samples.TRAFFIC_ROWS", 10)
     for name in ("one", "two"):
         build(tmp_path / name)
     kept = rows_of(tmp_path / "one" / "held_out.csv")

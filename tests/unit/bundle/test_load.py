@@ -6,7 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
 import pytest
+import sklearn
+from sklearn.linear_model import Ridge
 
 from bundle.load import BundleError, load_bundle, load_manifest
 from tests.support.bundles import edit_manifest, make_manifest
@@ -123,9 +127,9 @@ def test_a_missing_estimator_is_named(bundle: Path) -> None:
         (b"[]", "not JSON: "),
         (b"null", "not JSON: "),
         (b"[" * 100_000, "not JSON: "),
-        (b"{}", "has format None; this service reads format 1"),
-        (b'{"format": 2}', "has format 2; this service reads format 1"),
-        (b'{"format": "1"}', "has format 1; this service reads format 1"),
+        (b"{}", "has format None; this service reads formats 1 and 2"),
+        (b'{"format": 3}', "has format 3; this service reads formats 1 and 2"),
+        (b'{"format": "1"}', "has format 1; this service reads formats 1 and 2"),
         (b'{"format": 1}', "bundle.json: name: Field required"),
     ],
     ids=lambda value: repr(value)[:25],
@@ -144,6 +148,10 @@ def test_an_invalid_manifest_is_reported(bundle: Path, content: bytes, reason: s
         ({"version": "no spaces"}, "version"),
         ({"version": "../etc"}, "version"),
         ({"task": "clustering"}, "task"),
+        ({"task": "classification"}, "a classification has two classes or more"),
+        ({"classes": ["a", "b"]}, "a classification has two classes or more"),
+        ({"headline": "auc"}, "auc is no statistic of a regression"),
+        ({"probabilities": True}, "a regression has no probabilities"),
         ({"extra": 1}, "extra"),
         ({"reference": []}, "the references are not those of the features"),
         ({"files": {}}, "has no hash of model.joblib"),
@@ -197,3 +205,53 @@ def test_a_file_name_with_a_line_feed_is_rejected(bundle: Path) -> None:
 
     with pytest.raises(BundleError, match="String should match pattern"):
         load_manifest(bundle)
+
+
+# Written by version 0.1.0 of the project, with one feature and shortened.
+FORMAT_1 = """{
+ "format": 1, "name": "old", "version": "0123456789ab", "task": "regression",
+ "algorithm": "Ridge",
+ "target": {"name": "y", "description": "", "unit": ""},
+ "features": [{"name": "x", "description": "", "unit": "", "type": "number", "nullable": false}],
+ "rows": 400,
+ "reference": [
+  {"name": "x", "edges": [0.5], "bins": [
+    {"bin": "00", "range": "< 0.5", "count": 200, "ratio": 0.5},
+    {"bin": "01", "range": ">= 0.5", "count": 200, "ratio": 0.5}],
+   "mean": 0.5, "sigma": 0.25, "minimum": 0.0, "maximum": 1.0},
+  {"name": "prediction", "edges": [2.5], "bins": [
+    {"bin": "00", "range": "< 2.5", "count": 200, "ratio": 0.5, "absolute_error": 0.1},
+    {"bin": "01", "range": ">= 2.5", "count": 200, "ratio": 0.5, "absolute_error": 0.1}],
+   "mean": 2.5, "sigma": 1.0, "minimum": 0.0, "maximum": 5.0}],
+ "validation": {"mae": 1, "rmse": 2, "rows": 10, "cv_mae": 3, "cv_rmse": 4, "cv_folds": 5},
+ "libraries": {}, "files": {"model.joblib": ""}
+}"""
+
+
+def test_a_bundle_of_format_1_is_a_regression_on_a_matrix(tmp_path: Path) -> None:
+    """What format 2 added has its default, every feature is monitored, and the model predicts."""
+    rows = np.linspace(0, 1, 5)[:, None]
+    joblib.dump(Ridge().fit(rows, 3 * rows[:, 0]), tmp_path / MODEL)
+    (tmp_path / "bundle.json").write_text(FORMAT_1, "utf-8")
+    edit_manifest(tmp_path, files={MODEL: sha256(tmp_path / MODEL)})
+
+    loaded = load_bundle(tmp_path)
+
+    assert (loaded.manifest.input.kind, loaded.manifest.headline) == ("matrix", "mae")
+    assert [each.name for each in loaded.manifest.monitored] == ["x"]
+    assert loaded.manifest.validation.statistics().keys() == {"mae", "rmse", "cv_mae", "cv_rmse"}
+    expected = joblib.load(tmp_path / MODEL).predict(rows)
+    assert loaded.model.predict(rows.tolist(), rows).tolist() == expected.tolist()
+
+
+def test_other_library_versions_are_named(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the version that built the bundle and the one that loads it."""
+    edit_manifest(
+        bundle, libraries={"scikit-learn": "0.1", "numpy": np.__version__, "nothing": "2"}
+    )
+    load_bundle(bundle)
+
+    assert [each.getMessage() for each in caplog.records] == [
+        f"the bundle was built with scikit-learn 0.1, and {sklearn.__version__} is installed",
+        "the bundle was built with nothing 2, and none is installed",
+    ]

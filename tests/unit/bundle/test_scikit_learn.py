@@ -11,11 +11,11 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from bundle import compile as compiler
 from bundle import trees
 
-PRIVATE = {"_predictors", "_baseline_prediction"}
+PRIVATE = {"_predictors", "_baseline_prediction", "_preprocessor", "_bin_mapper"}
 PUBLIC = {"n_features_in_", "is_categorical_", "loss"}
 NODE_FIELDS = {
     *("is_leaf", "value", "left", "right"),
-    *("feature_idx", "num_threshold", "missing_go_to_left"),
+    *("feature_idx", "num_threshold", "missing_go_to_left", "is_categorical", "bitset_idx"),
 }
 
 

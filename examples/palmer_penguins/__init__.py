@@ -1,0 +1,1 @@
+"""An example of a classification with categories and missing values: the species of penguins."""

@@ -1,0 +1,1 @@
+"""`./task model`: a bundle from an estimator and its data, without code."""
