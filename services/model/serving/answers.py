@@ -9,7 +9,10 @@ import msgspec
 from bundle.manifest import Manifest
 from serving.events import Prediction
 from serving.inputs import InvalidInputError, body_error
+from serving.values import to_text
 
+# A number: looking up the member of the enum takes as long as encoding half of an answer.
+OK = int(HTTPStatus.OK)
 # nginx's status for a client that closed its connection. Nobody receives it; metrics count it.
 CLIENT_CLOSED_REQUEST = 499
 
@@ -41,15 +44,16 @@ class Answers:
 
     def __init__(self, manifest: Manifest) -> None:
         # Field names and order of the answer; the first field is named after the target.
-        self._type: Any = msgspec.defstruct(
-            "Answer",
-            [
-                ("value", float, msgspec.field(name=manifest.target.name)),
-                ("prediction_id", str),
-                ("model_version", str),
-            ],
-            gc=False,
-        )
+        fields: list[Any] = [
+            ("value", Any, msgspec.field(name=manifest.target.name)),
+            ("prediction_id", str),
+            ("model_version", str),
+        ]
+        self._names = [to_text(each) for each in manifest.classes if manifest.probabilities]
+        if self._names:
+            fields.insert(1, ("probabilities", dict[str, float]))
+        self._type: Any = msgspec.defstruct("Answer", fields, gc=False)
+        self._fields = self._with_probabilities if self._names else self._alone
         self._version = manifest.version
         self._encode = msgspec.json.Encoder().encode
 
@@ -57,15 +61,27 @@ class Answers:
         """Return the answer to one row. Raises InvalidInputError where there is no prediction."""
         if prediction is None:
             raise _no_prediction(1)
-        return Answer(HTTPStatus.OK, self._encode(self._fields(prediction)))
+        return Answer(OK, self._encode(self._fields(prediction)))
 
     def encode_batch(self, predictions: Sequence[Prediction | None]) -> Answer:
         """Return the answer to a batch. Raises InvalidInputError where a prediction is missing."""
         answers = [*map(self._fields, require_all(predictions))]
-        return Answer(HTTPStatus.OK, self._encode({"predictions": answers}))
+        return Answer(OK, self._encode({"predictions": answers}))
 
-    def _fields(self, prediction: Prediction) -> Any:  # noqa: ANN401 a generated struct
+    def probabilities(self, prediction: Prediction) -> dict[str, float]:
+        """Return the probability of each class, empty if the model has none."""
+        return dict(zip(self._names, prediction.probabilities or (), strict=True))
+
+    def _alone(self, prediction: Prediction) -> Any:  # noqa: ANN401 a generated struct
         return self._type(prediction.prediction, prediction.prediction_id, self._version)
+
+    def _with_probabilities(self, prediction: Prediction) -> Any:  # noqa: ANN401 a generated struct
+        return self._type(
+            prediction.prediction,
+            self.probabilities(prediction),
+            prediction.prediction_id,
+            self._version,
+        )
 
 
 def require_all(predictions: Sequence[Prediction | None]) -> list[Prediction]:

@@ -6,24 +6,23 @@ every fault, describes each in words, and provides the schema for the documentat
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import isnan
+from math import isnan, nan
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import from_json, to_json
 
 from bundle.manifest import Feature, Manifest
 from serving.example import example_row
-
-Row = tuple[float, ...]
+from serving.values import (
+    Row,
+    known_categories,
+    missing_value,
+    readers,
+    schema_type,
+    wire_type,
+)
 
 BODY = "_body"
 OTHER = "_other"
@@ -84,7 +83,12 @@ def body_error(
 
 def check_size(body: bytes | bytearray, max_bytes: int) -> None:
     """Raise InvalidInputError for a body, complete or not, that exceeds its limit."""
-    if len(body) > max_bytes:
+    check_length(len(body), max_bytes)
+
+
+def check_length(length: int, max_bytes: int) -> None:
+    """Raise InvalidInputError for a body's length that exceeds its limit."""
+    if length > max_bytes:
         raise body_error("too_large", f"The body is larger than {max_bytes} bytes", status_code=413)
 
 
@@ -95,7 +99,7 @@ def check_rows(rows: int) -> None:
 
 
 class Inputs:
-    """Decodes bodies into rows: values in the features' order, NaN where one is missing.
+    """Decodes bodies into rows: values in the features' order, as `serving.values` describes them.
 
     `count_ignored` receives the number of undeclared fields of a body that has some.
     """
@@ -113,28 +117,32 @@ class Inputs:
         self._row_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch)
         self._nullable = [feature.name for feature in manifest.features if feature.nullable]
-        self._values: Callable[[Any], Row] = (
-            _row_of_struct if self._nullable else msgspec.structs.astuple
-        )
+        self._missing = [missing_value(feature) for feature in manifest.features]
+        self._readers = readers(manifest.features)
+        self._values: Callable[[Any], Row] = msgspec.structs.astuple
+        if self._readers:
+            self._values = self._read
+        elif self._nullable:
+            self._values = _row_of_struct
 
     def decode_row(self, body: bytes | bytearray) -> Row:
         """Return the row of a body `{feature: value, …}`. Raises InvalidInputError."""
         try:
             return self._values(self._row_decoder.decode(body))
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, RecursionError, ValueError):
             instance = self._validate(self.instance, body, _PLACE_IN_ROW)
             self._ignore(instance)
-            return _row_of_model(instance)
+            return self._row_of_model(instance)
 
     def decode_batch(self, body: bytes) -> list[Row]:
         """Return the rows of `{"instances": [row, …]}`. Raises InvalidInputError."""
         try:
             return [*map(self._values, self._batch_decoder.decode(body).instances)]
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, RecursionError, ValueError):
             batch = self._validate(self.batch, body, _PLACE_IN_BATCH)
             instances: list[BaseModel] = batch.instances  # type: ignore[attr-defined]
             self._ignore(batch, *instances)
-            return [*map(_row_of_model, instances)]
+            return [*map(self._row_of_model, instances)]
 
     def decode_records(self, records: Sequence[Any], ignored: int = 0) -> list[Row]:
         """Return the rows of records `{feature: value, …}` from the body of another protocol.
@@ -150,6 +158,22 @@ class Inputs:
         if ignored:
             self._count_ignored(ignored)
         return rows
+
+    def _read(self, instance: Any) -> Row:  # noqa: ANN401 a generated struct
+        values = msgspec.structs.astuple(instance)
+        row = [nan if value is None else value for value in values]
+        for index, read in self._readers:
+            row[index] = read(values[index])
+        return tuple(row)
+
+    def _row_of_model(self, instance: BaseModel) -> Row:
+        values = [getattr(instance, name) for name in type(instance).model_fields]
+        return tuple(
+            [
+                missing if value is None else value
+                for value, missing in zip(values, self._missing, strict=True)
+            ]
+        )
 
     def _without_nan(self, record: Any) -> Any:  # noqa: ANN401 anything a client sent
         if not isinstance(record, dict):
@@ -189,15 +213,7 @@ class Inputs:
 
 
 def _row_of_struct(instance: Any) -> Row:  # noqa: ANN401 a generated struct
-    return _with_nan(msgspec.structs.astuple(instance))
-
-
-def _row_of_model(instance: BaseModel) -> Row:
-    return _with_nan([getattr(instance, name) for name in type(instance).model_fields])
-
-
-def _with_nan(values: Iterable[float | None]) -> Row:
-    return tuple([float("nan") if value is None else value for value in values])
+    return tuple([nan if value is None else value for value in msgspec.structs.astuple(instance)])
 
 
 def _is_nan(value: Any) -> bool:  # noqa: ANN401 anything a client sent
@@ -220,48 +236,34 @@ def _attribute(index: int) -> str:
 
 
 def _msgspec_struct(features: Iterable[Feature]) -> type[msgspec.Struct]:
-    fields: list[tuple[str, Any, Any]] = []
-    for index, feature in enumerate(features):
-        bounds = msgspec.Meta(
-            ge=feature.minimum,
-            le=feature.maximum,
-            multiple_of=1 if feature.type == "integer" else None,
-        )
-        kind: Any = Annotated[float, bounds]
-        if feature.nullable:
-            kind = kind | None
-        fields.append((_attribute(index), kind, msgspec.field(name=feature.name)))
+    fields = [
+        (_attribute(index), wire_type(feature), msgspec.field(name=feature.name))
+        for index, feature in enumerate(features)
+    ]
     return msgspec.defstruct("Instance", fields, forbid_unknown_fields=True)
 
 
 def _pydantic_model(manifest: Manifest) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for index, feature in enumerate(manifest.features):
-        unit = f" ({feature.unit})" if feature.unit else ""
         field = Field(
             alias=feature.name,
             title=feature.name,
-            description=feature.description + unit,
+            description=_description(feature),
             examples=None if feature.example is None else [feature.example],
         )
-        fields[_attribute(index)] = (_pydantic_type(feature), field)
+        fields[_attribute(index)] = (schema_type(feature), field)
     example: Any = example_row(manifest)
     config = ConfigDict(extra="allow", json_schema_extra={"examples": [example]})
     return create_model("PredictRequest", __config__=config, __doc__="One row.", **fields)
 
 
-def _pydantic_type(feature: Feature) -> Any:  # noqa: ANN401 a type form
-    whole = feature.type == "integer"
-    bounds = Field(
-        ge=feature.minimum,
-        le=feature.maximum,
-        allow_inf_nan=False,
-        strict=True,
-        json_schema_extra={"multipleOf": 1} if whole else None,
-    )
-    checked = Annotated[float, bounds]
-    kind: Any = Annotated[checked, AfterValidator(_whole_number)] if whole else checked
-    return kind | None if feature.nullable else kind
+def _description(feature: Feature) -> str:
+    unit = f" ({feature.unit})" if feature.unit else ""
+    known = ""
+    if feature.type == "category" and feature.unseen == "pass":
+        known = f". Seen in training: {known_categories(feature)}"
+    return feature.description + unit + known
 
 
 def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
@@ -272,10 +274,3 @@ def _batch_model(instance: type[BaseModel]) -> type[BaseModel]:
         __doc__=f"1 to {MAX_ROWS:,} rows.",
         instances=(instances, ...),
     )
-
-
-def _whole_number(value: float) -> float:
-    """Reject fractions. pydantic's multiple_of has a tolerance and accepts 1000000000.5."""
-    if not value.is_integer():
-        raise ValueError("Input should be a whole number")
-    return value

@@ -8,18 +8,18 @@ iteration of the event loop adds one, and a single row is predicted in the next 
 import asyncio
 import time
 from collections.abc import Sequence
-from math import isfinite
 from typing import Protocol
 
 import numpy as np
 
 from bundle.arrays import Floats
-from bundle.load import Estimator
+from bundle.encode import Encoder
+from bundle.estimator import Model
 from serving.events import Prediction
-from serving.inputs import Row
 from serving.metrics.predictions import ModelMetrics
-from serving.prediction_id import Signer
+from serving.outcomes import Outcomes, is_finite
 from serving.spool import Spool
+from serving.values import Row
 
 # This many rows are predicted even while more arrive: the time per row decreases no further.
 _ENOUGH = 64
@@ -39,20 +39,22 @@ class Waiter(Protocol):
 
 
 class Predictor:
-    """Predicts rows with one estimator; signs, counts and, given a spool, spools each prediction.
+    """Predicts rows with one model; signs, counts and, given a spool, spools each prediction.
 
     Spooling precedes the answer, so a worker that dies loses no answered prediction.
     """
 
     def __init__(
         self,
-        estimator: Estimator,
-        signer: Signer,
+        model: Model,
+        encoder: Encoder,
+        outcomes: Outcomes,
         metrics: ModelMetrics,
         spool: Spool | None = None,
     ) -> None:
-        self._estimator = estimator
-        self._signer = signer
+        self._model = model
+        self._encoder = encoder
+        self._outcomes = outcomes
         self._metrics = metrics
         self._spool = spool
         self._queue: list[tuple[Row, Waiter]] = []
@@ -71,20 +73,16 @@ class Predictor:
 
     def predict_batch(self, rows: Sequence[Row]) -> list[Prediction | None]:
         """Return the prediction of each row, or None if it is not finite."""
-        features = np.array(rows, dtype=np.float64)
+        codes = self._encoder.codes(rows)
         start = time.perf_counter()
-        values = self._evaluate(features)
+        outputs = self._evaluate(rows, codes)
         seconds = time.perf_counter() - start
-        now = time.time()
-        predictions = [
-            Prediction(self._signer.sign(value, now), now, row, value) if isfinite(value) else None
-            for row, value in zip(rows, values.tolist(), strict=True)
-        ]
+        predictions = self._outcomes.predictions(outputs, codes, rows, time.time())
         made = [each for each in predictions if each]
         if len(made) < len(rows):
-            finite = np.isfinite(values)
-            features, values = features[finite], values[finite]
-        self._metrics.record(features, values, seconds)
+            finite = is_finite(outputs)
+            codes, outputs = codes[finite], outputs[finite]
+        self._metrics.record(codes, outputs, seconds)
         if self._spool is not None:
             self._spool.append(made)
         return predictions
@@ -111,11 +109,13 @@ class Predictor:
             if not waiter.done():
                 waiter.set_result(prediction)
 
-    def _evaluate(self, features: Floats) -> Floats:
-        """Return predictions (n,), NaN for a row that the estimator rejects."""
+    def _evaluate(self, rows: Sequence[Row], codes: Floats) -> Floats:
+        """Return the outputs for n rows, NaN for a row that the estimator rejects."""
         try:
-            return np.asarray(self._estimator.predict(features), dtype=np.float64)
+            return self._model.predict(rows, codes)
         except ValueError:
-            if len(features) == 1:
-                return np.array([np.nan])
-            return np.concatenate([self._evaluate(row[None]) for row in features])
+            if len(rows) == 1:
+                return self._outcomes.rejected
+            return np.concatenate(
+                [self._evaluate(rows[i : i + 1], codes[i : i + 1]) for i in range(len(rows))]
+            )

@@ -19,7 +19,10 @@ from serving.events import Prediction
 from serving.feedback import Feedback
 from serving.inputs import Inputs, InvalidInputError
 from serving.metrics.predictions import ModelMetrics
+from serving.metrics.rejections import Rejections
+from serving.overload import Load, OverloadError, describe_overload
 from serving.predictor import Predictor
+from serving.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +41,18 @@ class Service:
     answers: Answers
     feedback: Feedback
     metrics: ModelMetrics
+    rejections: Rejections
+    load: Load
+    spool: Spool | None
     max_body_bytes: int
     # Of the bundle's example row; for the documentation, not counted.
     example: Prediction
+
+    def catch_up(self) -> None:
+        """Do what no request waits for. Called every second, and at the end."""
+        self.metrics.catch_up()
+        if self.spool is not None:
+            self.spool.close_if_old()
 
     async def predict(self, body: bytes) -> Answer:
         """Return the answer to one row. Raises InvalidInputError."""
@@ -62,6 +74,9 @@ class Service:
         """Return the answer to a request that was not served, and count or log the reason."""
         if isinstance(error, ClientGoneError):
             return CLIENT_CLOSED
+        if isinstance(error, OverloadError):
+            self.rejections.count(error.reason)
+            return encode_error(describe_overload(), form)
         if not isinstance(error, InvalidInputError):
             log.error("a request failed", exc_info=error)
         elif is_feedback:

@@ -14,7 +14,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -55,6 +55,34 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="Largest request body; a larger one is answered 413")
     ] = 2_000_000
+    max_head_bytes: Annotated[
+        int,
+        Field(
+            ge=4096, description="Largest request line and headers; larger ones are answered 431"
+        ),
+    ] = 65_536
+    head_timeout: Annotated[
+        int, Field(ge=1, description="Seconds that a request's head may take to arrive")
+    ] = 10
+    body_timeout: Annotated[
+        int,
+        Field(ge=1, description="Seconds that a body may take to arrive, or an answer to be read"),
+    ] = 60
+    # Longer than a proxy keeps its connections, or it may send a request into a closing one.
+    idle_timeout: Annotated[
+        int, Field(ge=1, description="Seconds that a connection stays open between requests")
+    ] = 75
+    max_connections: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Connections per worker; beyond, idle ones are closed, or it answers 503",
+        ),
+    ] = 1_000
+    overload_seconds: Annotated[
+        float,
+        Field(gt=0, description="Seconds that a worker may be late before it answers 503"),
+    ] = 1.0
     feedback_max_days: Annotated[
         int, Field(ge=1, description="Days after which a label is rejected as expired")
     ] = 365
@@ -62,6 +90,18 @@ class Settings(BaseSettings):
         Path | None,
         Field(description="Directory of the spool of predictions and labels; unset: no spool"),
     ] = None
+    spool_log_dir: Annotated[
+        Path | None,
+        Field(
+            description="Directory of the same spool for the prediction log, on the same file"
+            " system; unset: none"
+        ),
+    ] = None
+    spool_exclude: Annotated[
+        frozenset[str],
+        NoDecode,
+        Field(description="Features that are never written to the spool, comma separated"),
+    ] = frozenset()
     spool_max_bytes: Annotated[
         int,
         Field(
@@ -95,6 +135,21 @@ class Settings(BaseSettings):
         ),
     ] = SecretStr("")
 
+    @field_validator("spool_exclude", mode="before")
+    @classmethod
+    def _comma_separated(cls, text: object) -> object:
+        if not isinstance(text, str):
+            return text
+        return tuple(each.strip() for each in text.split(",") if each.strip())
+
+    @field_validator("spool_log_dir")
+    @classmethod
+    def _not_the_other_spool(cls, directory: Path | None, info: ValidationInfo) -> Path | None:
+        other = info.data.get("spool_dir")
+        if directory and other and directory.resolve() == other.resolve():
+            raise ValueError("must differ from MODEL_SPOOL_DIR")
+        return directory
+
     @field_validator("metrics_port")
     @classmethod
     def _not_the_api_port(cls, port: int, info: ValidationInfo) -> int:
@@ -117,6 +172,11 @@ class Settings(BaseSettings):
         if any(len(key) < 32 for key in split_keys(keys)):  # noqa: PLR2004 256 bits
             raise ValueError("a key has fewer than 32 bytes")
         return keys
+
+    @property
+    def spool_dirs(self) -> tuple[Path, ...]:
+        """The directories of the spool, one for each reader; none without a spool."""
+        return tuple(each for each in (self.spool_dir, self.spool_log_dir) if each)
 
 
 def split_keys(keys: SecretStr) -> list[bytes]:

@@ -7,25 +7,35 @@ UTF-8. The first line of a segment is its header, which describes the other line
 
     {"spool":1,"model":"loans","version":"3f…","task":"regression",
      "features":[{"name":"ph","type":"number","minimum":2.7,"maximum":4.0},…],
-     "prediction":{"minimum":4.3,"maximum":7.2},"target":{"name":"quality",…}}
+     "prediction":{"minimum":4.3,"maximum":7.2},"target":{"name":"quality",…},
+     "crc32":"0a1b2c3d"}
 
-Minimum and maximum are those of the training rows; those of the target are its allowed range. Each
-other line is an event:
+Minimum and maximum are those of the training rows; those of the target are its allowed range. A
+category has `categories` instead, those that training saw, and a feature that is not monitored has
+neither. Of a classification, the target has `classes`, and the prediction has no range, but
+`"probabilities":true` if the model has them. The last member is the CRC-32 of the line without this
+member, so that a damaged header is noticed before events are sent to the wrong model or columns.
+Each other line is an event:
 
     {"prediction_id":"…","time":1764000000.25,"features":[3.5,null,…],"prediction":5.6}
     {"label_of":"…","time":1764000900.5,"version":"3f…","actual":6.0}
 
-`features` are in the header's order, null where missing; `time` is in seconds since 1970;
-`version` is that of the model that made the prediction.
+`features` are in the header's order, null where missing, a datetime in seconds since 1970; so is
+`time`. `version` is that of the model that made the prediction. The prediction and the label of a
+classification are classes; `"probabilities":[0.1,…]` follows the prediction, in the order of the
+classes, if the model has them. Excluded features are neither in the header nor in an event.
 
 One worker appends to a segment and holds an exclusive flock on it while it may grow. A last line
 without a line feed is incomplete: its answer was not sent, or it was counted as failed. A label is
-written after its prediction, possibly to another worker's segment. The publisher removes a segment
-after publishing it, or renames it to `….published.jsonl` to keep it. Written events survive the
-death of any process, but not a crash of the machine, because nothing is fsynced.
+written after its prediction, possibly to another worker's segment. Each reader has a directory of
+its own with a hard link to every segment, so that none waits for another. It removes its link after
+publishing the segment, or renames it to `….published.jsonl` to keep it. Written events survive the
+death of any process, but not a crash of the machine, because nothing is fsynced. Files are readable
+by their user only.
 
-If the bundle contains reference rows, the directory also has `reference-<version>.csv`, with a
-column for each feature, for the target and for the `prediction`.
+If the bundle contains reference rows, each directory also has `reference-<version>.csv`, with a
+column for each feature, for the target and for the `prediction`, and of a classification with
+probabilities usually `probability_<class>` for each class.
 """
 
 import errno
@@ -35,43 +45,25 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from bundle.manifest import PREDICTION, REFERENCE_FILE, Manifest, Quantity, Reference
+from bundle.manifest import PREDICTION, Feature, Manifest, Reference
 from serving.events import Label, Prediction
+from serving.spool_room import SUFFIX, UNFINISHED_SUFFIX, Limits, Outcome, make_room
 
 FORMAT = 1
-SUFFIX = ".jsonl"
-PUBLISHED_SUFFIX = ".published.jsonl"
-_UNFINISHED_SUFFIX = ".new"
+# Rows may be confidential. The publisher runs as the same user.
+MODE = 0o600
 _NO_SEGMENT = -1
-# A segment is unfinished for microseconds; an older one belongs to a worker that was killed then.
-_UNFINISHED_SECONDS = 60.0
 # After a failure nothing is written for this time, because the disk is probably still full.
 _RETRY_SECONDS = 1.0
 
-Outcome = Literal["written", "failed", "dropped"]
-OUTCOMES: tuple[Outcome, ...] = ("written", "failed", "dropped")
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The maximum size of a spool, and the size and age at which a segment is closed.
-
-    `max_bytes` applies to all workers together. If several workers start a segment at the same
-    time, the spool may briefly exceed it by one segment per worker.
-    """
-
-    max_bytes: int
-    segment_bytes: int
-    segment_seconds: float
 
 
 class Spool:
@@ -82,13 +74,15 @@ class Spool:
 
     def __init__(
         self,
-        directory: Path,
+        directories: Sequence[Path],
         manifest: Manifest,
         limits: Limits,
         count: Callable[[Outcome, int], None],
+        excluded: Collection[str] = (),
     ) -> None:
-        self._directory = directory
-        self._header = _header(manifest)
+        self._directories = directories
+        self._header = _header(manifest, excluded)
+        self._kept = _kept(manifest, excluded)
         self._limits = limits
         self._count = count
         self._encoder = msgspec.json.Encoder()
@@ -111,6 +105,8 @@ class Spool:
             return
         written = 0
         try:
+            if self._kept is not None:
+                events = [_without(each, self._kept) for each in events]
             lines = self._encoder.encode_lines(events)
             if now >= self._closes_at or self._size + len(lines) > self._limits.segment_bytes:
                 self._begin_segment(len(lines), now)
@@ -122,6 +118,11 @@ class Spool:
         except Exception as error:  # noqa: BLE001 the prediction is answered anyway
             self._fail(len(events) - written, error, now)
         self._count("written", written)
+
+    def close_if_old(self) -> None:
+        """Close a segment that has reached its maximum age, also if no event follows."""
+        if time.monotonic() >= self._closes_at:
+            self.close()
 
     def close(self) -> None:
         """Close the segment, so that readers do not wait for more of it."""
@@ -139,110 +140,64 @@ class Spool:
     def _begin_segment(self, wanted: int, now: float) -> None:
         """Start a new segment with room for `wanted` bytes. Raises OSError."""
         self.close()
-        _make_room(self._directory, self._limits, wanted, self._count)
-        self._descriptor = _begin(self._directory, self._header)
+        for each in self._directories:
+            each.mkdir(parents=True, exist_ok=True)
+        make_room(self._directories, self._limits, wanted, self._count)
+        self._descriptor = _begin(self._directories, self._header)
         self._size = len(self._header)
         self._closes_at = now + self._limits.segment_seconds
 
 
-def place_reference(directory: Path, bundle: Path, manifest: Manifest) -> None:
-    """Copy the bundle's reference rows, if it has any, to the spool for its readers.
+def check_excluded(manifest: Manifest, excluded: Collection[str]) -> None:
+    """Raise ValueError if a model does not have all excluded features: a name may be misspelt."""
+    if unknown := {*excluded} - {each.name for each in manifest.features}:
+        raise ValueError(
+            f"MODEL_SPOOL_EXCLUDE: {min(unknown)} is no feature of model {manifest.name}"
+        )
 
-    Raises OSError.
+
+def _kept(manifest: Manifest, excluded: Collection[str]) -> list[int] | None:
+    """Return the places of the features that events have; None for all."""
+    if not excluded:
+        return None
+    return [place for place, each in enumerate(manifest.features) if each.name not in excluded]
+
+
+def _without(event: Prediction | Label, kept: list[int]) -> Prediction | Label:
+    """Return an event with only the features at these places."""
+    if isinstance(event, Label):
+        return event
+    features = [event.features[place] for place in kept]
+    return Prediction(
+        event.prediction_id, event.time, features, event.prediction, event.probabilities
+    )
+
+
+def _begin(directories: Sequence[Path], header: bytes) -> int:
+    """Return the descriptor of a new segment, which is locked and has its header.
+
+    The lock and the content are those of the file, so every directory's link has them.
     """
-    if REFERENCE_FILE not in manifest.files:
-        return
-    path = directory / f"reference-{manifest.version}.csv"
-    unfinished = directory / f"{path.name}.{os.getpid()}"
-    unfinished.write_bytes((bundle / REFERENCE_FILE).read_bytes())
-    unfinished.replace(path)
-
-
-def _begin(directory: Path, header: bytes) -> int:
-    """Return the descriptor of a new segment, which is locked and has its header."""
-    path = directory / f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
-    unfinished = path.with_suffix(_UNFINISHED_SUFFIX)
-    descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
+    first, *others = [each / name for each in directories]
+    unfinished = first.with_suffix(UNFINISHED_SUFFIX)
+    descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.write(descriptor, header) < len(header):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301
-        unfinished.rename(path)
+        for each in others:
+            os.link(unfinished, each)
+        unfinished.rename(first)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        for each in (unfinished, *others):
+            each.unlink(missing_ok=True)
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _make_room(
-    directory: Path, limits: Limits, wanted: int, count: Callable[[Outcome, int], None]
-) -> None:
-    """Remove segments until another one fits: published ones first, then the oldest.
-
-    Open segments are not removed, and count as if they were full. Raises OSError.
-    """
-    _remove_unfinished(directory)
-    closed: list[tuple[bool, Path, int]] = []
-    total = max(limits.segment_bytes, wanted)
-    for path in directory.glob(f"*{SUFFIX}"):
-        size, is_open = _inspect(path)
-        total += max(size, limits.segment_bytes) if is_open else size
-        if not is_open:
-            closed.append((not path.name.endswith(PUBLISHED_SUFFIX), path, size))
-    for waiting, path, size in sorted(closed):
-        if total <= limits.max_bytes:
-            return
-        events = _remove(path)
-        total -= size
-        if waiting and events:
-            count("dropped", events)
-            log.error("the spool is full: %d events not yet published were dropped", events)
-    if total > limits.max_bytes:
-        raise OSError(errno.ENOSPC, "the open segments alone fill the spool")
-
-
-def _inspect(path: Path) -> tuple[int, bool]:
-    """Return a segment's size in bytes and whether a worker writes to it.
-
-    The size of a segment that no longer exists is 0.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return 0, False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        is_open = False
-    except BlockingIOError:
-        is_open = True
-    finally:
-        size = os.fstat(descriptor).st_size
-        os.close(descriptor)
-    return size, is_open
-
-
-def _remove(path: Path) -> int:
-    """Remove a segment and return the number of its events, or 0 if it no longer exists."""
-    try:
-        content = path.read_bytes()
-        path.unlink()
-    except FileNotFoundError:
-        return 0
-    return max(0, content.count(b"\n") - 1)
-
-
-def _remove_unfinished(directory: Path) -> None:
-    """Remove the segments of workers that were killed before writing a header."""
-    for path in directory.glob(f"*{_UNFINISHED_SUFFIX}"):
-        try:
-            if time.time() - path.stat().st_mtime > _UNFINISHED_SECONDS:
-                path.unlink()
-        except FileNotFoundError:
-            continue
-
-
-def _header(manifest: Manifest) -> bytes:
+def _header(manifest: Manifest, excluded: Collection[str]) -> bytes:
     """Return the first line of this model's segments."""
     seen = {each.name: _seen(each) for each in manifest.reference}
     header = {
@@ -251,17 +206,33 @@ def _header(manifest: Manifest) -> bytes:
         "version": manifest.version,
         "task": manifest.task,
         "features": [
-            {"name": each.name, "type": each.type, **seen[each.name]} for each in manifest.features
+            {"name": each.name, "type": each.type, **seen.get(each.name, {}), **_categories(each)}
+            for each in manifest.features
+            if each.name not in excluded
         ],
-        "prediction": seen[PREDICTION],
-        "target": _possible(manifest.target),
+        "prediction": {**seen[PREDICTION], **_probabilities(manifest)},
+        "target": _possible(manifest),
     }
-    return json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return line[:-1] + f',"crc32":"{zlib.crc32(line):08x}"}}\n'.encode()
 
 
 def _seen(reference: Reference) -> dict[str, float]:
+    """Return the range of a signal; codes have none."""
+    if reference.is_categorical:
+        return {}
     return {"minimum": reference.minimum, "maximum": reference.maximum}
 
 
-def _possible(target: Quantity) -> dict[str, Any]:
-    return target.model_dump(include={"name", "minimum", "maximum"}, exclude_none=True)
+def _categories(feature: Feature) -> dict[str, Any]:
+    return {"categories": [*feature.categories]} if feature.type == "category" else {}
+
+
+def _probabilities(manifest: Manifest) -> dict[str, bool]:
+    return {"probabilities": True} if manifest.probabilities else {}
+
+
+def _possible(manifest: Manifest) -> dict[str, Any]:
+    fields = {"name", "minimum", "maximum"}
+    classes = {"classes": [*manifest.classes]} if manifest.classes else {}
+    return manifest.target.model_dump(include=fields, exclude_none=True) | classes

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from uvicorn.config import Config
 
 from serving.app import COUNTED_ROUTES, create_service
+from serving.http.gatekeeper import Gatekeeper
 from serving.http.predict_protocol import FastPath
 from serving.http.router import add_api
 from serving.metrics.http import HttpSlots, RouteMetrics
@@ -22,12 +23,14 @@ def _app(example_bundle: Path, tmp_path: Path) -> FastAPI:
         metrics_dir=tmp_path,
         prediction_keys=SecretStr("k" * 32),
         max_body_bytes=5000,
+        overload_seconds=60,  # of a machine that is busy with other tests
     )
     service = create_service(settings)
     app = FastAPI()
     add_api(app, service)
     http = HttpSlots(tmp_path, COUNTED_ROUTES)
     app.state.fast_path = FastPath(service, RouteMetrics(http, "/predict"))
+    app.state.gatekeeper = Gatekeeper(settings, service.rejections, service.load)
     return app
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from gunicorn.arbiter import Arbiter
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import Server, ServerState
 from uvicorn_worker import UvicornWorker
@@ -19,16 +20,20 @@ from serving.http.predict_protocol import Exchange
 # Set or defined by the class or one of its bases.
 ATTRIBUTES: dict[type[Any], tuple[str, ...]] = {
     HttpToolsProtocol: (
-        *("url", "parser", "cycle", "flow", "transport", "loop", "server_state", "connections"),
-        *("expect_100_continue", "on_headers_complete", "on_response_complete", "shutdown"),
+        *("url", "headers", "scope", "parser", "cycle", "pipeline", "flow", "transport", "loop"),
+        *("server_state", "connections", "expect_100_continue", "_start_asgi_task"),
+        *("data_received", "eof_received", "connection_made", "connection_lost", "shutdown"),
+        *("on_message_begin", "on_headers_complete", "on_body", "on_message_complete"),
+        *("on_response_complete", "timeout_keep_alive_task"),
     ),
     ServerState: ("connections", "default_headers"),
-    Server: ("startup", "shutdown", "started", "lifespan", "server_state"),
+    Server: ("_serve", "startup", "shutdown", "started", "lifespan", "server_state"),
+    Config: ("timeout_graceful_shutdown",),
     UvicornWorker: (
-        *("config", "wsgi", "sockets", "ppid"),
-        *("callback_notify", "load_wsgi", "_serve", "CONFIG_KWARGS"),
+        *("config", "wsgi", "sockets", "ppid", "age", "cfg"),
+        *("notify", "load_wsgi", "_serve", "CONFIG_KWARGS"),
     ),
-    Arbiter: ("WORKER_BOOT_ERROR", "WORKERS"),
+    Arbiter: ("WORKER_BOOT_ERROR", "WORKERS", "SIG_QUEUE"),
 }
 # The attributes of its cycle that the protocol uses, which an exchange must have.
 OF_A_CYCLE = {"body", "more_body", "disconnected", "response_complete", "keep_alive", "set"}

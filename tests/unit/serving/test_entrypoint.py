@@ -1,5 +1,7 @@
 """The preparations of the entrypoint before gunicorn starts."""
 
+import errno
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -35,19 +37,39 @@ def test_wiping_removes_only_metric_files(entrypoint: ModuleType, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_wiping_creates_the_directory(entrypoint: ModuleType, tmp_path: Path) -> None:
+def test_a_directory_is_created(entrypoint: ModuleType, tmp_path: Path) -> None:
     """Missing parents are created too."""
-    entrypoint.wipe(tmp_path / "a" / "b")
+    entrypoint.make_writable("PROMETHEUS_MULTIPROC_DIR", tmp_path / "a" / "b")
 
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_wiping_a_file_is_an_error(entrypoint: ModuleType, tmp_path: Path) -> None:
+def test_a_file_is_no_directory(entrypoint: ModuleType, tmp_path: Path) -> None:
     """The error names the setting if its path is a file or below one."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(entrypoint.StartError, match=r"PROMETHEUS_MULTIPROC_DIR: .*writable"):
-            entrypoint.wipe(path)
+            entrypoint.make_writable("PROMETHEUS_MULTIPROC_DIR", path)
+
+
+def test_a_directory_has_one_owner(entrypoint: ModuleType, tmp_path: Path) -> None:
+    """The second service is rejected, with the directory's name."""
+    entrypoint.lock(tmp_path)
+    with pytest.raises(entrypoint.StartError, match="is in use by another service"):
+        entrypoint.lock(tmp_path)
+
+
+def test_a_directory_without_room_is_named(
+    entrypoint: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all workers share is allocated before the start."""
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(entrypoint.StartError, match=r"PROMETHEUS_MULTIPROC_DIR: .*: no room"):
+        entrypoint.share(tmp_path)
 
 
 def test_a_port_in_use_is_named(entrypoint: ModuleType) -> None:

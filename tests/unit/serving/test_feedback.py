@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from bundle.manifest import Quantity
-from serving.feedback import REMEMBERED, Feedback, Rejection, decode_labels
+from serving.feedback import Feedback, Rejection, create_truths, decode_labels
 from serving.inputs import InvalidInputError
-from serving.metrics.feedback import AGES, MAX_ERROR_SIGMAS, REJECTIONS, FeedbackMetrics
+from serving.metrics.feedback import AGES, MAX_ERROR_SIGMAS, REJECTIONS
 from serving.prediction_id import Signer
+from serving.seen_ids import SeenIds
 from tests.support.bundles import make_manifest, read_metrics
 from tests.support.model import Samples, by_label, select, total
 
@@ -32,8 +33,8 @@ class Receiver:
         self.directory = directory
         self.manifest = make_manifest(target=target)
         self.signer = Signer([KEY], self.manifest.name, VERSION)
-        metrics = FeedbackMetrics(self.manifest, directory)
-        self.feedback = Feedback(self.manifest, self.signer, metrics, MAX_AGE)
+        truths = create_truths(self.manifest, directory)
+        self.feedback = Feedback(truths, self.signer, MAX_AGE, seen=SeenIds(directory))
 
     def accept(self, item: object, now: float = NOW) -> str | None:
         """Return why a label is rejected, or None."""
@@ -210,18 +211,6 @@ def test_a_rejected_label_can_be_corrected(worker: Receiver) -> None:
     assert worker.accept({**label, "actual": 10}) is None
 
 
-def test_the_memory_for_duplicates_is_limited(worker: Receiver) -> None:
-    """The oldest label is forgotten: its duplicate counts, but not that of the second label."""
-    first, second = worker.label(5), worker.label(5)
-    worker.accept(first)
-    worker.accept(second)
-    for _ in range(REMEMBERED - 1):
-        worker.accept(worker.label(5))
-
-    assert worker.accept(second) == "duplicate"
-    assert worker.accept(first) is None
-
-
 def test_rejections_are_counted_by_reason(worker: Receiver) -> None:
     """Each rejection is counted under its reason."""
     worker.accept(worker.label(5, made=NOW - MAX_AGE - 1))
@@ -253,13 +242,22 @@ def test_a_label_of_another_version_counts_for_that_version(worker: Receiver, ve
     assert total(samples, "model_feedback_rejected_total", version=VERSION) == 1
 
 
-def test_workers_do_not_share_their_memory_of_duplicates(tmp_path: Path) -> None:
-    """Any worker accepts a label, even if another worker has already counted it."""
+def test_a_replica_does_not_know_the_labels_of_another(tmp_path: Path) -> None:
+    """Each has a metrics directory of its own; both accept the same label."""
     one, other = Receiver(tmp_path / "one"), Receiver(tmp_path / "other")
     label = one.label(4)
 
     assert other.accept(label) is None
     assert one.accept(label) is None
+
+
+def test_workers_of_a_service_know_each_others_labels(tmp_path: Path) -> None:
+    """The second one that gets a label rejects it."""
+    one, other = Receiver(tmp_path), Receiver(tmp_path)
+    label = one.label(4)
+
+    assert other.accept(label) is None
+    assert one.accept(label) == "duplicate"
 
 
 @pytest.mark.parametrize("actual", [1.7e308, -1.7e308, 1e154, 10**300])

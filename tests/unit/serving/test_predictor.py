@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 from bundle.arrays import Floats
+from bundle.encode import Encoder
+from bundle.estimator import Rows
+from bundle.manifest import Value
 from serving.events import Prediction
-from serving.inputs import Row
 from serving.metrics.predictions import ModelMetrics
+from serving.outcomes import Regression
 from serving.prediction_id import Signer
 from serving.predictor import Predictor
+from serving.values import Row
 from tests.support.bundles import FEATURES, make_manifest, read_metrics
 from tests.support.model import total
 
@@ -27,10 +31,11 @@ class Estimator:
         self.calls: list[int] = []
         self._judge = judge
 
-    def predict(self, X: Floats) -> Floats:  # noqa: N803 scikit-learn's name
+    def predict(self, rows: Rows, codes: Floats) -> Floats:
         """Return a prediction for each row."""
-        self.calls.append(len(X))
-        return self._judge(X)
+        assert len(rows) == len(codes)
+        self.calls.append(len(codes))
+        return self._judge(codes)
 
 
 def row(value: float) -> Row:
@@ -40,7 +45,9 @@ def row(value: float) -> Row:
 
 def make(directory: Path, estimator: Estimator) -> Predictor:
     """Return a predictor that writes its metrics to a directory."""
-    return Predictor(estimator, SIGNER, ModelMetrics(make_manifest(), directory))
+    manifest = make_manifest()
+    metrics = ModelMetrics(manifest, directory)
+    return Predictor(estimator, Encoder(FEATURES), Regression(manifest, SIGNER), metrics)
 
 
 def ask(predictor: Predictor, *values: float) -> list[Prediction | BaseException | None]:
@@ -53,7 +60,7 @@ def ask(predictor: Predictor, *values: float) -> list[Prediction | BaseException
     return asyncio.run(all_at_once())
 
 
-def values_of(answers: list[Prediction | BaseException | None]) -> list[float | None]:
+def values_of(answers: list[Prediction | BaseException | None]) -> list[Value | None]:
     """Return the predicted values, None where there is no prediction."""
     return [answer.prediction if isinstance(answer, Prediction) else None for answer in answers]
 

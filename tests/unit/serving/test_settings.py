@@ -133,3 +133,20 @@ def test_settings_env_sets_only_existing_settings() -> None:
 
     assert settings.keys() <= {variable(name) for name in Settings.model_fields}
     assert "MODEL_PREDICTION_KEYS" not in settings
+
+
+def test_the_spool_may_have_several_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a directory of its own."""
+    monkeypatch.setenv("MODEL_SPOOL_LOG_DIR", "/spool/log")
+    assert read_settings().spool_dirs == (Path("/spool/log"),)
+    monkeypatch.setenv("MODEL_SPOOL_DIR", "/spool")
+    assert read_settings().spool_dirs == (Path("/spool"), Path("/spool/log"))
+    monkeypatch.setenv("MODEL_SPOOL_DIR", "/spool/log/../log")
+    assert failure() == "MODEL_SPOOL_LOG_DIR: Value error, must differ from MODEL_SPOOL_DIR"
+
+
+def test_excluded_features_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spaces around a name do not belong to it."""
+    monkeypatch.setenv("MODEL_SPOOL_EXCLUDE", "age, body mass index,")
+
+    assert read_settings().spool_exclude == {"age", "body mass index"}

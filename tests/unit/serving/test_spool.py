@@ -4,13 +4,15 @@ import errno
 import fcntl
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
 from serving.events import Prediction
-from serving.spool import Limits
-from tests.support.spool import label, lines, predictions, small_spool
+from serving.spool_room import Limits
+from tests.support.bundles import make_classification
+from tests.support.spool import label, lines, predictions, small_spool, spool_of
 
 
 def segments(directory: Path) -> list[Path]:
@@ -25,7 +27,9 @@ def test_the_first_line_is_the_header(tmp_path: Path) -> None:
     spool.append(predictions(["a"]))
 
     (segment,) = segments(tmp_path)
-    assert json.loads(segment.read_text().splitlines()[0]) == {
+    header = json.loads(segment.read_text().splitlines()[0])
+    checksum = header.pop("crc32")
+    assert header == {
         "spool": 1,
         "model": "loans",
         "version": "abc",
@@ -37,6 +41,24 @@ def test_the_first_line_is_the_header(tmp_path: Path) -> None:
         "prediction": {"minimum": 2, "maximum": 4},
         "target": {"name": "quality", "minimum": 0, "maximum": 10},
     }
+    without = json.dumps(header, separators=(",", ":")).encode()
+    assert checksum == f"{zlib.crc32(without):08x}"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "prediction"), [(True, {"probabilities": True}), (False, {})]
+)
+def test_the_header_of_a_classification_says_what_is_predicted(
+    tmp_path: Path, prediction: dict[str, bool], *, probabilities: bool
+) -> None:
+    """It has classes and no range, and says whether probabilities follow."""
+    manifest = make_classification((1, 2, 3), probabilities=probabilities)
+    spool_of(tmp_path, manifest, predictions(["a"]))
+
+    (segment,) = segments(tmp_path)
+    header = json.loads(segment.read_text().splitlines()[0])
+    assert header["prediction"] == prediction
+    assert header["target"] == {"name": "kind", "classes": [1, 2, 3]}
 
 
 def test_each_event_is_one_line(tmp_path: Path) -> None:
@@ -76,7 +98,7 @@ def test_a_batch_is_written_with_one_system_call(
 
 def test_a_full_segment_is_followed_by_another(tmp_path: Path) -> None:
     """No segment exceeds its size, and no event is lost in between."""
-    spool, _ = small_spool(tmp_path, Limits(1_000_000, 1_000, 60.0))
+    spool, _ = small_spool(tmp_path, limits=Limits(1_000_000, 1_000, 60.0))
 
     for number in range(50):
         spool.append(predictions([str(number)]))
@@ -88,7 +110,7 @@ def test_a_full_segment_is_followed_by_another(tmp_path: Path) -> None:
 
 def test_an_old_segment_is_followed_by_another(tmp_path: Path) -> None:
     """No event is written to a segment that has reached its maximum age."""
-    spool, _ = small_spool(tmp_path, Limits(1_000_000, 100_000, 0.0))
+    spool, _ = small_spool(tmp_path, limits=Limits(1_000_000, 100_000, 0.0))
 
     spool.append(predictions(["a"]))
     spool.append(predictions(["b"]))
@@ -98,7 +120,7 @@ def test_an_old_segment_is_followed_by_another(tmp_path: Path) -> None:
 
 def test_only_an_open_segment_is_locked(tmp_path: Path) -> None:
     """No process writes to a segment that can be locked."""
-    spool, _ = small_spool(tmp_path, Limits(1_000_000, 100_000, 0.0))
+    spool, _ = small_spool(tmp_path, limits=Limits(1_000_000, 100_000, 0.0))
     spool.append(predictions(["a"]))
     spool.append(predictions(["b"]))
     closed, written = segments(tmp_path)
@@ -112,7 +134,10 @@ def test_only_an_open_segment_is_locked(tmp_path: Path) -> None:
 def test_a_full_spool_drops_its_oldest_segments(tmp_path: Path) -> None:
     """The limit applies to all workers together; the oldest events are dropped and counted."""
     limits = Limits(5_000, 1_000, 60.0)
-    (one, counts), (other, others) = small_spool(tmp_path, limits), small_spool(tmp_path, limits)
+    (one, counts), (other, others) = (
+        small_spool(tmp_path, limits=limits),
+        small_spool(tmp_path, limits=limits),
+    )
 
     for number in range(100):
         one.append(predictions([f"{number}"]))
@@ -127,7 +152,7 @@ def test_a_full_spool_drops_its_oldest_segments(tmp_path: Path) -> None:
 
 def test_published_segments_are_removed_first(tmp_path: Path) -> None:
     """Kept segments make room before an unpublished event is dropped."""
-    spool, counts = small_spool(tmp_path, Limits(1_700, 1_000, 0.0))
+    spool, counts = small_spool(tmp_path, limits=Limits(1_700, 1_000, 0.0))
     spool.append(predictions(["a"]))
     spool.append(predictions(["b"]))
     spool.close()
@@ -144,7 +169,10 @@ def test_published_segments_are_removed_first(tmp_path: Path) -> None:
 def test_open_segments_are_never_dropped(tmp_path: Path) -> None:
     """If open segments fill the spool, new events are counted as failed."""
     limits = Limits(1_500, 1_000, 60.0)
-    (one, _), (other, others) = small_spool(tmp_path, limits), small_spool(tmp_path, limits)
+    (one, _), (other, others) = (
+        small_spool(tmp_path, limits=limits),
+        small_spool(tmp_path, limits=limits),
+    )
     one.append(predictions(["a"]))
 
     other.append(predictions(["b"]))
@@ -177,16 +205,18 @@ def test_after_a_failure_nothing_is_written_for_a_second(
     """Events of the next second are counted as failed without trying."""
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    spool, counts = small_spool(tmp_path / "absent")
+    directory = tmp_path / "spool"
+    directory.touch()
+    spool, counts = small_spool(directory)
     spool.append(predictions(["a"]))
-    (tmp_path / "absent").mkdir()
+    directory.unlink()
 
     clock[0] = 100.9
     spool.append(predictions(["b"]))
     clock[0] = 101.1
     spool.append(predictions(["c"]))
 
-    assert [line["prediction_id"] for line in lines(tmp_path / "absent")] == ["c"]
+    assert [line["prediction_id"] for line in lines(directory)] == ["c"]
     assert counts == {"failed": 2, "written": 1}
 
 

@@ -4,9 +4,9 @@ import zlib
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.types import Receive
+from starlette.requests import Request
 
-from serving.inputs import body_error, check_size
+from serving.inputs import body_error, check_length, check_size
 from serving.service import ClientGoneError
 
 _ENCODINGS = ("gzip", "deflate")
@@ -14,18 +14,22 @@ _ENCODINGS = ("gzip", "deflate")
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
-async def read_body(receive: Receive, max_bytes: int) -> bytes:
-    """Return the body. Raises ClientGoneError; InvalidInputError once it exceeds `max_bytes`."""
-    body = b""
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body. Raises ClientGoneError; InvalidInputError once it exceeds `max_bytes`.
+
+    A length that is announced and exceeds them is rejected before the client may continue.
+    """
+    check_length(int(request.headers.get("content-length", 0)), max_bytes)
+    body = bytearray()
     more = True
     while more:
-        message = await receive()
+        message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         body += message.get("body", b"")
         check_size(body, max_bytes)
         more = message.get("more_body", False)
-    return body
+    return bytes(body)
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, Field
 
 from serving.answers import DETAIL, Answer, ErrorForm
 from serving.http.body import read_body
+from serving.http.connection import OVER_LIMIT
+from serving.http.rejection import CLOSING, CONNECTIONS, retry_after
+from serving.overload import OverloadError
 from serving.service import Service
 
 
@@ -36,7 +39,15 @@ async def respond(
 ) -> Response:
     """Return the answer of `handle` to the body, or the answer to the error that it raises."""
     try:
-        answer = await handle(await read_body(request.receive, service.max_body_bytes))
+        if request.scope.get("state", {}).get(OVER_LIMIT):
+            raise OverloadError(CONNECTIONS.reason)  # noqa: TRY301 as what the calls below raise
+        body = await read_body(request, service.max_body_bytes)
+        service.load.check()
+        answer = await handle(body)
     except Exception as error:  # noqa: BLE001 it is counted or logged there
         answer = service.answer_error(error, form, is_feedback=is_feedback)
-    return Response(answer.body, answer.status, media_type="application/json")
+    response = Response(answer.body, answer.status, media_type="application/json")
+    response.raw_headers += retry_after(answer.status)
+    if answer.status in CLOSING:
+        response.headers.append("connection", "close")
+    return response

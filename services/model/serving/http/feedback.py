@@ -15,6 +15,7 @@ from serving.http import openapi
 from serving.http.errors import ErrorResponse, respond
 from serving.inputs import MAX_ROWS
 from serving.service import Service
+from serving.values import target_field
 
 _ACCEPTED = {"status": "accepted"}
 # What the example's id is answered with; nobody may label a prediction that was never made.
@@ -66,6 +67,7 @@ def add_feedback(router: APIRouter, service: Service) -> None:
         responses={
             200: openapi.response("A label is accepted", {"Accepted": json.loads(accepted.body)}),
             413: rejections[413],
+            503: rejections[503],
             422: openapi.response(
                 "No label is accepted: a result for each, or the fault of the body",
                 {"A rejected label": json.loads(unknown.body), "A faulty body": faulty},
@@ -82,16 +84,13 @@ def add_feedback(router: APIRouter, service: Service) -> None:
 
 def label_model(manifest: Manifest) -> type[BaseModel]:
     """Return the schema of a label."""
-    target = manifest.target
+    kind, field = target_field(manifest)
     fields: dict[str, Any] = {
         "prediction_id": (
             str,
             Field(min_length=1, description="As the prediction's answer has it"),
         ),
-        "actual": (
-            float,
-            Field(description=target.description, ge=target.minimum, le=target.maximum),
-        ),
+        "actual": (kind, Field(**field)),
     }
     return create_model("FeedbackLabel", __doc__="The true value of one prediction.", **fields)
 

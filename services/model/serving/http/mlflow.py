@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
+from bundle.manifest import Value
 from serving.answers import Answer, ErrorForm, describe
 from serving.events import Prediction
 from serving.example import example_row
@@ -55,8 +56,11 @@ class InvocationsRequest(BaseModel):
 class InvocationsResponse(BaseModel):
     """The predictions."""
 
-    predictions: list[float] = Field(description="In the order of the rows")
+    predictions: list[Value] = Field(description="In the order of the rows")
     prediction_ids: list[str] = Field(description="Identify the predictions in feedback")
+    probabilities: list[dict[str, float]] | None = Field(
+        default=None, description="Probability of each class, if the model has them"
+    )
     model_version: str
 
 
@@ -82,7 +86,8 @@ def add_mlflow(router: APIRouter, service: Service) -> None:
         operation_id="invocations",
         tags=_TAGS,
         summary="Predict up to 1,000 rows",
-        description="`prediction_ids` and `model_version` are additions to MLflow's answer.",
+        description="`prediction_ids`, `probabilities` and `model_version` are additions to"
+        " MLflow's answer.",
         response_model=InvocationsResponse,
         responses={
             200: openapi.response("The predictions", {"Predictions": example}),
@@ -138,9 +143,13 @@ def _add_information(router: APIRouter, model_version: str) -> None:
 
 
 def _encode(service: Service, predictions: Sequence[Prediction]) -> Answer:
+    probabilities = {}
+    if service.manifest.probabilities:
+        probabilities["probabilities"] = [*map(service.answers.probabilities, predictions)]
     answer = {
         "predictions": [each.prediction for each in predictions],
         "prediction_ids": [each.prediction_id for each in predictions],
+        **probabilities,
         "model_version": service.manifest.version,
     }
     return Answer(HTTPStatus.OK, msgspec.json.encode(answer))

@@ -15,7 +15,8 @@ from pydantic.json_schema import models_json_schema
 from serving.answers import DETAIL, ErrorForm, encode_error
 from serving.example import example_row
 from serving.http.errors import ErrorResponse
-from serving.inputs import InvalidInputError, check_size
+from serving.inputs import InvalidInputError, check_length
+from serving.overload import describe_overload
 from serving.service import Service
 
 Json = dict[str, Any]
@@ -94,13 +95,15 @@ def rejections(
     form: ErrorForm = DETAIL,
     model: type[BaseModel] = ErrorResponse,
 ) -> Responses:
-    """Return the documentation of a route's 413 and 422, with the answer to a faulty body."""
+    """Return the documentation of a route's errors, with the answer to a faulty body."""
     limit = service.max_body_bytes
-    too_large = error_of(lambda: check_size(bytes(limit + 1), limit), form)
+    too_large = error_of(lambda: check_length(limit + 1, limit), form)
+    overload = json.loads(encode_error(describe_overload(), form).body)
     rejected = error_of(lambda: handle(json.dumps(faulty).encode()), form)
     return {
         413: response("The body is too large", {"Too large": too_large}, model),
         422: response("The input is rejected, with field and reason", {"A fault": rejected}, model),
+        503: response("The service is overloaded", {"Overload": overload}, model),
     }
 
 
@@ -117,13 +120,16 @@ def error_of(call: Callable[[], object], form: ErrorForm = DETAIL) -> Json:
 def fault(service: Service) -> tuple[str, float | str]:
     """Return a realistic fault of the example row: a feature, and a value out of its range."""
     features = service.manifest.features
-    for feature in features:
+    numbers = [each for each in features if each.type in ("number", "integer")]
+    for feature in numbers:
         if feature.maximum is not None:
             return feature.name, feature.maximum + 1
-    lowest = next((each for each in features if each.minimum is not None), None)
+    lowest = next((each for each in numbers if each.minimum is not None), None)
     if lowest is not None and lowest.minimum is not None:
         return lowest.name, lowest.minimum - 1
-    return features[0].name, "unknown"
+    first = features[0]
+    is_text = first.type == "category" and isinstance(first.categories[0], str)
+    return first.name, 0 if is_text else "unknown"
 
 
 def faulty_row(service: Service) -> Json:

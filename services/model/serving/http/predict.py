@@ -11,6 +11,7 @@ from serving.example import example_row
 from serving.http import openapi
 from serving.http.errors import respond
 from serving.service import Service
+from serving.values import target_field
 
 
 def add_predict(router: APIRouter, service: Service) -> None:
@@ -65,12 +66,12 @@ def add_predict(router: APIRouter, service: Service) -> None:
 
 def _response_models(manifest: Manifest) -> tuple[type[BaseModel], type[BaseModel]]:
     """Return the answers to one row and to a batch."""
-    target = manifest.target
-    value = Field(
-        alias=target.name, description=target.description, ge=target.minimum, le=target.maximum
-    )
-    fields: dict[str, Any] = {
-        "value": (float, value),
+    kind, field = target_field(manifest)
+    fields: dict[str, Any] = {"value": (kind, Field(alias=manifest.target.name, **field))}
+    if manifest.probabilities:
+        text = "Probability of each class; the predicted class is the most likely one"
+        fields["probabilities"] = (dict[str, float], Field(description=text))
+    fields |= {
         "prediction_id": (str, Field(description="Identifies this prediction in feedback")),
         "version": (str, Field(alias="model_version", description="The model that predicted")),
     }

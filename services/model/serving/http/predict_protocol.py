@@ -1,40 +1,34 @@
 """`POST /predict` without ASGI and FastAPI: the fast path.
 
-uvicorn's protocol class parses every request. A plain request to predict one row then goes straight
-to the service. Everything else, and a row that arrives in an unusual way (pipelined, `Expect`,
-`Upgrade`), becomes an ASGI request to FastAPI, whose route gives the same bytes
+uvicorn's protocol class parses every request (connection.py). A plain request to predict one row
+then goes straight to the service. Everything else, and a row that arrives in an unusual way
+(pipelined, `Expect`), becomes an ASGI request to FastAPI, whose route gives the same bytes
 (tests/service/test_fast_path.py).
 
 Why it exists: ASGI, middleware and FastAPI's routing take more time than everything else that
-happens to a row. Without it, one core of a busy machine answered 3,800 requests/s instead of 24,500
-(November 2026); `./task bench -- serving` measures both. To remove it, set `MODEL_FAST_PATH=false`,
-or delete this file and its use in app.py and workers/worker.py.
+happens to a row. Without it, one core answers 6,772 requests/s instead of 33,982
+(docs/performance.md); `./task bench -- serving` measures both. To remove it, set
+`MODEL_FAST_PATH=false`, or delete this file and its use in app.py and workers/worker.py.
 
 It relies on these attributes of uvicorn, which tests/unit/serving/test_dependencies.py guards:
-HttpToolsProtocol's url, parser, cycle, flow, transport, loop, server_state, expect_100_continue,
-on_headers_complete, on_response_complete and shutdown; and, of a cycle, the attributes and methods
-that Exchange has.
+HttpToolsProtocol's url, parser, cycle, flow, transport, loop, server_state, expect_100_continue and
+on_response_complete; and, of a cycle, the attributes and methods that Exchange has.
 """
 
 import asyncio
 import time
-from http import HTTPStatus
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serving.answers import CLIENT_CLOSED, Answer
+from serving.answers import CLIENT_CLOSED, OK, Answer
 from serving.events import Prediction
+from serving.http.connection import Connection
+from serving.http.rejection import CLOSING, Headers, retry_after, status_line
 from serving.inputs import check_size
 from serving.metrics.http import RouteMetrics
 from serving.service import ClientGoneError, Service
-
-# How long a stopping worker keeps an idle connection open: a request may be on its way.
-_LAST_REQUEST_SECONDS = 0.5
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class FastPath:
@@ -52,14 +46,13 @@ class FastPath:
             # Once a second: uvicorn makes a new list, with a new date.
             self._headers, self._heads = headers, {}
         if status not in self._heads:
-            lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()]
-            lines += [b"%b: %b\r\n" % each for each in headers]
-            self._heads[status] = b"".join(lines)
+            lines = [b"%b: %b\r\n" % each for each in headers]
+            self._heads[status] = status_line(status) + b"".join(lines)
         return self._heads[status]
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection."""
+class Protocol(Connection):
+    """One connection whose plain predictions take the fast path."""
 
     def __init__(
         self,
@@ -71,35 +64,14 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         app: Any = config.app
         self.fast_path: FastPath | None = app.state.fast_path
-        self._is_last = False
 
-    def on_headers_complete(self) -> None:
+    def start_cycle(self) -> None:
         """Start an exchange, or leave the request to uvicorn."""
         if self.url == b"/predict" and self._is_plain() and self.fast_path is not None:
             keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
             self.cycle = Exchange(self, self.fast_path, keep_alive=keep_alive)  # type: ignore[assignment]
         else:
-            super().on_headers_complete()
-        if self._is_last and self.cycle is not None:
-            self.cycle.keep_alive = False
-
-    def shutdown(self) -> None:
-        """Close after the pending answer or, if idle, after one more request or a short wait.
-
-        uvicorn closes an idle connection at once and loses a request that was just sent.
-        """
-        if self._is_idle():
-            self._is_last = True
-            self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_if_idle)
-        else:
-            super().shutdown()
-
-    def _close_if_idle(self) -> None:
-        if self._is_idle():
-            self.transport.close()
-
-    def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+            super().start_cycle()
 
     def _is_plain(self) -> bool:
         """Return whether this is a POST before which no answer and no interim response is due."""
@@ -108,7 +80,7 @@ class Protocol(HttpToolsProtocol):
             and self._is_idle()
             and not self.expect_100_continue
             and not self.flow.write_paused
-            and not self.parser.should_upgrade()
+            and not self.is_over_limit
         )
 
 
@@ -118,6 +90,9 @@ class Exchange:
     The protocol adds to `body`, clears `more_body` at the end, sets `disconnected`, and each time
     calls `message_event.set()`. To the predictor, an exchange is a future.
     """
+
+    # The answer is written in one piece.
+    response_started = False
 
     def __init__(self, protocol: Protocol, fast_path: FastPath, *, keep_alive: bool) -> None:
         self.body = bytearray()
@@ -151,6 +126,7 @@ class Exchange:
         check_size(self.body, service.max_body_bytes)
         if not self.more_body:
             self._enqueued = True
+            service.load.check()
             service.predictor.enqueue(service.inputs.decode_row(self.body), self)
         elif self.disconnected:
             raise ClientGoneError
@@ -175,17 +151,27 @@ class Exchange:
         self._send(self._service.answer_error(error))
 
     def _send(self, answer: Answer) -> None:
-        self.response_complete = True
+        self.response_complete = self.response_started = True
         protocol, (status, body) = self._protocol, answer
+        self._fast_path.metrics.answer(status)
+        if status in CLOSING:
+            self.keep_alive = False
         if answer is not CLIENT_CLOSED and not protocol.transport.is_closing():
             head = self._fast_path.head(status, protocol.server_state.default_headers)
-            close = b"" if self.keep_alive else b"connection: close\r\n"
+            rest = b"" if status == OK and self.keep_alive else self._rest(status)
             protocol.transport.write(
                 b"%bcontent-length: %d\r\ncontent-type: application/json\r\n%b\r\n%b"
-                % (head, len(body), close, body)
+                % (head, len(body), rest, body)
             )
         seconds = time.perf_counter() - self._start
         self._fast_path.metrics.finish(status, seconds, len(self.body), len(body))
         if not self.keep_alive:
-            protocol.transport.close()
+            protocol.close()
         protocol.on_response_complete()
+
+    def _rest(self, status: int) -> bytes:
+        """Return the headers that not every answer has."""
+        headers = retry_after(status)
+        if not self.keep_alive:
+            headers = [*headers, (b"connection", b"close")]
+        return b"".join(b"%b: %b\r\n" % each for each in headers)

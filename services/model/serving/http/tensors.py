@@ -1,7 +1,8 @@
 """Tensors of the Open Inference Protocol (REST, version 2), and records of features.
 
 The inputs are one tensor per feature, of shape [rows] or [rows, 1], or one matrix of shape
-[rows, features] in the bundle's order, whose name is free. Data is row-major, flat or nested.
+[rows, features] in the bundle's order, whose name is free. Data is row-major, flat or nested. Text
+is BYTES, true and false are BOOL or the numbers 1 and 0.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,18 +12,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from bundle.manifest import Feature, Manifest
+from bundle.manifest import Feature, Manifest, Value
 from serving.events import Prediction
 from serving.http.records import Records, of_columns, of_matrix
 from serving.inputs import InvalidInputError, body_error
 
 PREDICTION_ID = "prediction_id"
+PROBABILITIES = "probabilities"
 
 Parameters = dict[str, Any]
 # An error repeats names.
 Name = Annotated[str, Field(max_length=200)]
 _INTEGERS = ("INT64", "INT32")
-_DATATYPES = ("FP64", "FP32", *_INTEGERS)
+_DATATYPES = ("FP64", "FP32", *_INTEGERS, "BOOL", "BYTES")
+_DATATYPE_OF = {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP64"}
 Dimension = Annotated[int, Field(ge=0)]
 
 
@@ -31,7 +34,7 @@ class InferInputTensor(BaseModel):
 
     name: Name
     shape: list[Dimension] = Field(min_length=1, max_length=2)
-    datatype: Name = Field(description="FP64, FP32, INT64 or INT32")
+    datatype: Name = Field(description="FP64, FP32, INT64, INT32, BOOL, or BYTES for text")
     parameters: Parameters | None = None
     data: list[Any] = Field(description="Row-major, flat or nested")
 
@@ -55,12 +58,12 @@ class InferRequest(BaseModel):
 
 
 class InferOutputTensor(BaseModel):
-    """One output, of shape [rows]."""
+    """One output, of shape [rows]; the probabilities are [rows, classes], row-major."""
 
     name: str
     shape: list[int]
-    datatype: Literal["FP64", "BYTES"]
-    data: list[float | str]
+    datatype: Literal["FP64", "INT64", "BOOL", "BYTES"]
+    data: list[Value]
 
 
 class InferResponse(BaseModel):
@@ -88,15 +91,25 @@ def parse_request(document: Any, manifest: Manifest) -> InferRequest:  # noqa: A
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
         raise body_error("type", f"{place}: {first['msg']}") from None
-    known = (manifest.target.name, PREDICTION_ID)
+    known = [each.name for each in output_metadata(manifest)]
     for output in request.outputs or ():
         if output.name not in known:
             raise body_error("type", f"outputs: {output.name} is not one of {', '.join(known)}")
     return request
 
 
-def to_records(inputs: Sequence[InferInputTensor], names: Sequence[str]) -> Records:
+def to_records(inputs: Sequence[InferInputTensor], manifest: Manifest) -> Records:
     """Return the rows of some tensors. Raises InvalidInputError."""
+    records = _to_records(inputs, [each.name for each in manifest.features])
+    truths = [each.name for each in manifest.features if _datatype(each) == "BOOL"]
+    for record in records.rows if truths else ():
+        for name in truths:
+            if name in record:
+                record[name] = _as_bool(record[name])
+    return records
+
+
+def _to_records(inputs: Sequence[InferInputTensor], names: Sequence[str]) -> Records:
     first = inputs[0]
     if len(inputs) == 1 and first.name not in names and len(first.shape) == 2:  # noqa: PLR2004
         return _of_matrix(first, names)
@@ -107,33 +120,62 @@ def to_records(inputs: Sequence[InferInputTensor], names: Sequence[str]) -> Reco
 
 
 def to_outputs(
-    predictions: Sequence[Prediction], target: str, requested: Iterable[str] | None
+    predictions: Sequence[Prediction], manifest: Manifest, requested: Iterable[str] | None
 ) -> list[dict[str, Any]]:
-    """Return the output tensors: the target and the ids, or those of them that are requested."""
-    shape = [len(predictions)]
-    outputs = {
-        target: ("FP64", [each.prediction for each in predictions]),
-        PREDICTION_ID: ("BYTES", [each.prediction_id for each in predictions]),
+    """Return the output tensors, or those of them that are requested."""
+    tensors = {each.name: each for each in output_metadata(manifest)}
+    data: dict[str, list[Any]] = {
+        manifest.target.name: [each.prediction for each in predictions],
+        PREDICTION_ID: [each.prediction_id for each in predictions],
     }
+    if manifest.probabilities:
+        rows = (each.probabilities or () for each in predictions)
+        data[PROBABILITIES] = [*chain.from_iterable(rows)]
     return [
-        {"name": name, "shape": shape, "datatype": outputs[name][0], "data": outputs[name][1]}
-        for name in requested or outputs
+        {
+            "name": name,
+            "shape": [len(predictions), *tensors[name].shape[1:]],
+            "datatype": tensors[name].datatype,
+            "data": data[name],
+        }
+        for name in requested or tensors
     ]
 
 
 def input_metadata(feature: Feature) -> TensorMetadata:
     """Return what a feature's tensor looks like."""
-    # Integer tensors cannot hold NaN.
-    whole = feature.type == "integer" and not feature.nullable
-    return TensorMetadata(name=feature.name, datatype="INT64" if whole else "FP64", shape=[-1])
+    datatype = _datatype(feature)
+    # Tensors of integers and of truth values cannot hold NaN.
+    if feature.nullable and datatype in ("INT64", "BOOL"):
+        datatype = "FP64"
+    return TensorMetadata(name=feature.name, datatype=datatype, shape=[-1])
 
 
-def output_metadata(target: str) -> list[TensorMetadata]:
+def output_metadata(manifest: Manifest) -> list[TensorMetadata]:
     """Return what the output tensors look like."""
-    return [
-        TensorMetadata(name=target, datatype="FP64", shape=[-1]),
-        TensorMetadata(name=PREDICTION_ID, datatype="BYTES", shape=[-1]),
-    ]
+    datatype = _datatype_of(manifest.classes) if manifest.classes else "FP64"
+    outputs = [TensorMetadata(name=manifest.target.name, datatype=datatype, shape=[-1])]
+    if manifest.probabilities:
+        shape = [-1, len(manifest.classes)]
+        outputs.append(TensorMetadata(name=PROBABILITIES, datatype="FP64", shape=shape))
+    return [*outputs, TensorMetadata(name=PREDICTION_ID, datatype="BYTES", shape=[-1])]
+
+
+def _datatype(feature: Feature) -> str:
+    if feature.type == "category":
+        return _datatype_of(feature.categories)
+    return {"integer": "INT64", "boolean": "BOOL", "datetime": "BYTES"}.get(feature.type, "FP64")
+
+
+def _datatype_of(values: Iterable[Value]) -> str:
+    """Return the datatype that holds all of these values; numbers of two types are FP64."""
+    kinds = {*map(type, values)}
+    return _DATATYPE_OF[kinds.pop()] if len(kinds) == 1 else "FP64"
+
+
+def _as_bool(value: Any) -> Any:  # noqa: ANN401 any JSON
+    """Return true or false for 1 or 0, anything else as it is."""
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else value
 
 
 def _of_matrix(tensor: InferInputTensor, names: Sequence[str]) -> Records:

@@ -129,7 +129,7 @@ def _add_model(router: APIRouter, manifest: Manifest, base: str, prefix: str, fi
         versions=[manifest.version],
         platform=manifest.algorithm,
         inputs=[*map(tensors.input_metadata, manifest.features)],
-        outputs=tensors.output_metadata(manifest.target.name),
+        outputs=tensors.output_metadata(manifest),
     )
     ready = ModelReady(name=manifest.name, ready=True)
     shared: dict[str, Any] = {"tags": _TAGS, "responses": {404: _NOT_FOUND}}
@@ -188,7 +188,7 @@ def _read_json(body: bytes, headers: Headers, max_bytes: int) -> Any:  # noqa: A
 def _infer(service: Service, document: Any) -> Answer:  # noqa: ANN401 any JSON
     manifest = service.manifest
     request = tensors.parse_request(document, manifest)
-    predictions = service.predict_records(*tensors.to_records(request.inputs, service.inputs.names))
+    predictions = service.predict_records(*tensors.to_records(request.inputs, manifest))
     return _encode(manifest, request, predictions)
 
 
@@ -198,7 +198,7 @@ def _encode(manifest: Manifest, request: tensors.InferRequest, predictions: Pred
         "model_name": manifest.name,
         "model_version": manifest.version,
         **({} if request.id is None else {"id": request.id}),
-        "outputs": tensors.to_outputs(predictions, manifest.target.name, requested),
+        "outputs": tensors.to_outputs(predictions, manifest, requested),
     }
     return Answer(HTTPStatus.OK, msgspec.json.encode(answer))
 
@@ -228,7 +228,7 @@ def _infer_responses(service: Service) -> openapi.Responses:
 
     def decode(body: bytes) -> None:
         inputs = tensors.parse_request(json.loads(body), service.manifest).inputs
-        service.inputs.decode_records(*tensors.to_records(inputs, service.inputs.names))
+        service.inputs.decode_records(*tensors.to_records(inputs, service.manifest))
 
     return {
         200: openapi.response("The predictions", {"Predictions": answer}),
@@ -239,9 +239,20 @@ def _infer_responses(service: Service) -> openapi.Responses:
 
 def _examples(service: Service) -> openapi.Json:
     row = example_row(service.manifest)
+    typed = {
+        each.name: each.datatype for each in map(tensors.input_metadata, service.manifest.features)
+    }
     columns = [
-        {"name": name, "shape": [1], "datatype": "FP64", "data": [value]}
+        {"name": name, "shape": [1], "datatype": _datatype(typed[name]), "data": [value]}
         for name, value in row.items()
     ]
+    by_feature = {"By feature": {"id": "1", "inputs": columns}}
+    if {each["datatype"] for each in columns} != {"FP64"}:
+        return by_feature
     matrix = {"name": "rows", "shape": [1, len(row)], "datatype": "FP64", "data": [*row.values()]}
-    return {"By feature": {"id": "1", "inputs": columns}, "One matrix": {"inputs": [matrix]}}
+    return by_feature | {"One matrix": {"inputs": [matrix]}}
+
+
+def _datatype(datatype: str) -> str:
+    """Return the datatype of an example: numbers of any kind may come as FP64."""
+    return "FP64" if datatype == "INT64" else datatype

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.metrics.slots import encode, entries
+from serving.metrics.slots import SUFFIX, encode, entries, owner
 
 ARCHIVE = "archive"
 # The types whose series are summed; the gauges of a dead worker are meaningless.
@@ -24,7 +24,8 @@ files_lock = threading.Lock()
 def archive_dead_workers(directory: Path, alive: Collection[int]) -> None:
     """Merge the files of all processes that are not `alive` (pids) into the archive."""
     with files_lock:
-        dead = [path for path in directory.glob("*.db") if _pid(path) not in {*alive, ARCHIVE}]
+        keep = {*alive, ARCHIVE}
+        dead = [path for path in directory.glob(f"*{SUFFIX}") if owner(path.name) not in keep]
         for path in dead:
             if not path.name.startswith(_ADDED_TYPES):
                 path.unlink()
@@ -33,7 +34,7 @@ def archive_dead_workers(directory: Path, alive: Collection[int]) -> None:
 
 
 def _merge(directory: Path, type_: str, dead: list[Path]) -> None:
-    archive = directory / f"{type_}_{ARCHIVE}.db"
+    archive = directory / f"{type_}_{ARCHIVE}{SUFFIX}"
     if not dead:
         return
     values: defaultdict[str, float] = defaultdict(float)
@@ -49,9 +50,3 @@ def _merge(directory: Path, type_: str, dead: list[Path]) -> None:
     # Removed before the next type is merged: if that failed, these would be counted twice.
     for path in dead:
         path.unlink()
-
-
-def _pid(path: Path) -> int | str:
-    """Return the process that a file belongs to; the file's name is `type[_name]_pid.db`."""
-    owner = path.stem.rpartition("_")[2]
-    return int(owner) if owner.isdecimal() else owner

@@ -1,6 +1,7 @@
 """The number of connections that each worker holds, in memory that all workers share."""
 
 import mmap
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +20,31 @@ class ConnectionCount:
 
     def __init__(self, entries: NDArray[np.int32], index: int) -> None:
         self._entries = entries
-        self._index = index
+        self.index = index
 
     def start(self) -> None:
         """Accept connections; there are none yet."""
-        self._entries[self._index] = 1
+        self._entries[self.index] = 1
 
     def stop(self) -> None:
         """Accept no more connections."""
-        self._entries[self._index] = 0
+        self._entries[self.index] = 0
 
     def add(self, connections: int) -> None:
         """Add to the number of connections."""
-        self._entries[self._index] += connections
+        self._entries[self.index] += connections
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether its worker accepts connections."""
+        return bool(self._entries[self.index] > 0)
 
     @property
     def is_ahead(self) -> bool:
         """Whether another worker that accepts has fewer connections, by more than an eighth."""
         accepting = self._entries > 0
         fewest = int(self._entries.min(where=accepting, initial=np.iinfo(np.int32).max)) - 1
-        return int(self._entries[self._index]) - 1 > fewest + fewest // 8
+        return int(self._entries[self.index]) - 1 > fewest + fewest // 8
 
 
 class ConnectionCounts:
@@ -47,6 +53,13 @@ class ConnectionCounts:
     def __init__(self) -> None:
         self._entries = np.frombuffer(mmap.mmap(-1, _MAX_WORKERS * _BYTES), dtype=np.int32)
 
-    def of(self, age: int) -> ConnectionCount:
-        """Return the entry of the worker that gunicorn started as number `age`."""
-        return ConnectionCount(self._entries, age % _MAX_WORKERS)
+    def free(self, in_use: Iterable[ConnectionCount]) -> ConnectionCount:
+        """Return an entry that no live worker has, the last one if there is none."""
+        taken = {each.index for each in in_use}
+        free = (index for index in range(_MAX_WORKERS) if index not in taken)
+        return self._at(next(free, _MAX_WORKERS - 1))
+
+    def _at(self, index: int) -> ConnectionCount:
+        entry = ConnectionCount(self._entries, index)
+        entry.stop()
+        return entry

@@ -1,8 +1,9 @@
 """The gunicorn worker: uvicorn, without the parts that this service does not need.
 
 It relies on these attributes, which tests/unit/serving/test_dependencies.py guards: UvicornWorker's
-config, wsgi, sockets, ppid, callback_notify, load_wsgi and _serve; uvicorn's Server.startup,
-shutdown, started, lifespan and server_state; gunicorn's Arbiter.WORKER_BOOT_ERROR.
+config, wsgi, sockets, ppid, age, cfg, notify, load_wsgi and _serve; uvicorn's Server._serve,
+startup, shutdown, started, lifespan and server_state, and Config.timeout_graceful_shutdown;
+gunicorn's Arbiter.WORKER_BOOT_ERROR.
 """
 
 import asyncio
@@ -10,17 +11,25 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, ClassVar
+import time
+from typing import Any, ClassVar, NoReturn
 
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from bundle.load import BundleError
+from serving import logs
 from serving.http.predict_protocol import Protocol
 from serving.workers.connection_counts import ConnectionCount
 from serving.workers.listener import AcceptPolicy, Connections, Listener
+
+_NOTIFY_SECONDS = 1.0
+# How long requests may take to end once the master is dead. Whoever starts the service again waits
+# for it, because this worker still uses the metrics directory.
+_ORPHAN_SECONDS = 3
+# Then it ends even if its event loop does not.
+_ORPHAN_MARGIN_SECONDS = 1
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
@@ -32,39 +41,58 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "ws": "none",
         "access_log": False,
         "server_header": False,
-        "timeout_notify": 1,
+        # See notify_master: uvicorn calls it by the wall clock, which may be set back.
+        "callback_notify": None,
     }
     # Set by the master before it forks.
     connection_count: ConnectionCount
 
     def load_wsgi(self) -> None:
-        """Load the application; if its bundle does not load, exit with one line in the log.
+        """Load the application. At the first start, a failure ends the service.
 
-        The entrypoint has loaded the bundle before, so this happens only if it has changed since.
-        The master then starts another worker; those that run keep running.
+        Later it ends only this worker: the master starts another one, and those that run keep
+        running.
         """
         try:
             super().load_wsgi()
-        except BundleError as error:
-            self.log.critical("%s", error)
-            sys.exit(1)
-
-    async def callback_notify(self) -> None:
-        """Notify the master, once a second, that this worker lives; stop if there is no master.
-
-        The workers of a killed master would keep its ports, and no other could start.
-        """
-        await super().callback_notify()
-        if os.getppid() != self.ppid:
-            _stop()
+        except Exception:
+            self.log.exception("a worker did not start")
+            is_first = self.age <= self.cfg.workers
+            sys.exit(Arbiter.WORKER_BOOT_ERROR if is_first else 1)
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        # The master waits as long when it stops; in a reload only this ends a stalled connection.
+        self.config.timeout_graceful_shutdown = self.cfg.graceful_timeout
         server = _Server(self.config, self.connection_count)
         self._install_sigquit_handler()
+        notifying = asyncio.create_task(self.notify_master())
         await server.serve(sockets=self.sockets)
+        notifying.cancel()
+        self.wsgi.state.catch_up()
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    async def notify_master(self) -> None:
+        """Notify the master, every second until the end, that this worker lives; and catch up.
+
+        The master kills a worker that does not, so nothing that fails here may end it.
+        How late the loop gets to it is how late it gets to a request that arrives.
+        If there is no master any more, stop: its ports would stay in use, and no other could start.
+        """
+        while os.getppid() == self.ppid:
+            self.notify()
+            due = time.monotonic() + _NOTIFY_SECONDS
+            await asyncio.sleep(_NOTIFY_SECONDS)
+            self.wsgi.state.loop_lag.observe(time.monotonic() - due)
+            try:
+                self.wsgi.state.catch_up()
+            except Exception:
+                self.log.exception("what waits for a second was not done")
+        self.config.timeout_graceful_shutdown = _ORPHAN_SECONDS
+        _stop()
+        await asyncio.sleep(_ORPHAN_SECONDS + _ORPHAN_MARGIN_SECONDS)
+        _exit()
 
     def _install_sigquit_handler(self) -> None:
         """Stop on SIGQUIT as well: the base class sets a flag that uvicorn does not read."""
@@ -89,6 +117,11 @@ class _Server(Server):
             Listener(each, self._create_protocol, self._policy) for each in sockets or []
         ]
 
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super()._serve(sockets)
+        # The signal that was caught now ends the process.
+        logs.flush()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting before the existing connections are closed."""
         self._count.stop()
@@ -104,3 +137,8 @@ class _Server(Server):
 
 def _stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit() -> NoReturn:
+    logs.flush()
+    os._exit(1)

@@ -119,6 +119,7 @@ def _run(bundle: Path, tmp_path: Path) -> Run:
             metrics_dir=directory,
             prediction_keys=SecretStr("k" * 32),
             max_body_bytes=MAX_BYTES,
+            overload_seconds=60,
         )
         service = create_service(settings)
         app = FastAPI()
@@ -298,7 +299,7 @@ MATRIX = tensor("rows", [1, 3], [1, 2, 3])
         ({"inputs": [tensor("rows", [-1, 3], [1, 2, 3])]}, "greater than or equal to 0"),
         ({"inputs": [tensor("rows", [10**30, 3], [1, 2, 3])]}, "and it has 3 values"),
         ({"inputs": [tensor("a", [1, 3], [1, 2, 3])]}, "must be [rows] or [rows, 1]"),
-        ({"inputs": [tensor("a", [1], [1], "BYTES")]}, "its datatype is BYTES, which is not one"),
+        ({"inputs": [tensor("a", [1], [1], "FP16")]}, "its datatype is FP16, which is not one"),
         ({"inputs": [tensor("a", [1], [0.5], "INT64")]}, "a value is not a whole number"),
         ({"inputs": [tensor("a", [1], [math.nan], "INT32")]}, "a value is not a whole number"),
         ({"inputs": [tensor("a", [1], [1])] * 2}, "A tensor's name comes twice"),

@@ -130,3 +130,23 @@ def test_an_empty_file_has_no_series(tmp_path: Path) -> None:
     (tmp_path / "counter_1.db").touch()
 
     assert Exposition(tmp_path).text() == ""
+
+
+def test_a_file_may_grow_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker adds series between a scrape's look at the file and its reading: none is cut off."""
+    layout = Layout("counter")
+    layout.counter("requests", "Requests.", {"route": "first"})
+    slots = layout.create(tmp_path, "http")
+    fstat = os.fstat
+
+    def grow(descriptor: int) -> os.stat_result:
+        before = fstat(descriptor)
+        more = Layout("counter")
+        for number in range(100):
+            more.counter("requests", "Requests.", {"route": f"{number} {'x' * 100}"})
+        slots.append(more.keys)
+        return before
+
+    monkeypatch.setattr(os, "fstat", grow)
+
+    assert Exposition(tmp_path).text().count("requests_total{") == 101

@@ -11,6 +11,7 @@ import pytest
 
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Feature, Manifest, Quantity, Reference
+from bundle.pairs import MAX_PAIRS
 from serving.inputs import BODY, BODY_REASONS, OTHER, REASONS, Fault
 from serving.metrics.distributions import MAX_ABSOLUTE_Z
 from serving.metrics.predictions import INFERENCE_BOUNDS, ModelMetrics
@@ -256,11 +257,12 @@ def test_only_nullable_features_have_a_bin_for_missing_values(tmp_path: Path) ->
 
 
 def test_the_number_of_series_is_limited_by_the_bundle(tmp_path: Path) -> None:
-    """A signal has at most 16 series, a feature 6 more, and the rest is constant."""
+    """A signal has at most 16 series, a feature 6 more, a pair 3, and the rest is constant."""
     ModelMetrics(manifest(), tmp_path)
 
     signals, features = len(FEATURES) + 1, len(FEATURES)
-    assert len(read_metrics(tmp_path)) <= signals * (11 + 5) + features * 6 + 60
+    limit = signals * (11 + 5) + features * 6 + 60 + 3 * MAX_PAIRS
+    assert len(read_metrics(tmp_path)) <= limit
 
 
 def test_rejections_are_counted_by_field_and_reason(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Values that were added to slots are what prometheus_client reads from their files."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
-from serving.metrics.slots import Layout, encode, entries, used_bytes
+from serving.metrics.exposition import Exposition
+from serving.metrics.slots import Layout, Slots, encode, entries, used_bytes
 from tests.support.bundles import read_metrics
 
 NOTHING = frozenset[tuple[str, str]]()
@@ -158,3 +160,82 @@ def test_an_unwritable_directory_raises_an_oserror(tmp_path: Path) -> None:
     """The entrypoint can report it."""
     with pytest.raises(OSError, match="No such file or directory"):
         Layout("counter").create(tmp_path / "nowhere", "test")
+
+
+def test_series_can_be_added_to_a_file(tmp_path: Path) -> None:
+    """Readers see them at 0, then with their values; those from before keep theirs."""
+    layout = Layout("counter")
+    first = layout.counter("things", "Things.", {"n": "first"})
+    slots = layout.create(tmp_path, "test")
+    slots.increment(first, 1)
+    for number in range(200):
+        more = Layout("counter")
+        more.counter("things", "Things.", {"n": str(number)})
+        (place,) = slots.append(more.keys)
+        assert read_metrics(tmp_path)["things_total", labels(n=str(number))] == 0
+        slots.cells[place] += number
+        slots.increment(first, 1)
+
+    samples = read_metrics(tmp_path)
+    assert samples["things_total", labels(n="first")] == 201
+    assert [samples["things_total", labels(n=str(n))] for n in range(200)] == list(range(200))
+
+
+def test_files_are_fully_allocated(tmp_path: Path) -> None:
+    """Writing to a hole would end the process once the disk is full."""
+    layout = Layout("counter")
+    for number in range(500):
+        layout.counter("things", "Things.", {"n": str(number)})
+    slots = layout.create(tmp_path, "test")
+    slots.append(layout.keys)
+    (path,) = tmp_path.iterdir()
+
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > 0
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every allocation fail as on a full disk."""
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    monkeypatch.setattr(Slots, "is_any_lost", False)
+
+
+@pytest.mark.usefixtures("full")
+def test_a_full_directory_costs_the_counts_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process can count, an empty file shows that it lives, and one line says so."""
+    for type_ in ("counter", "histogram"):
+        layout = Layout(type_)
+        slot = layout.counter("things", "Things.", {})
+        slots = layout.create(tmp_path, "test")
+        slots.increment(slot, 1)
+        (place,) = slots.append(layout.keys)
+        slots.cells[place] += 1
+
+        assert slots.cells[slots.places[slot]] == slots.cells[place] == 1
+
+    assert Slots.is_any_lost
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [0, 0]
+    assert Exposition(tmp_path).text() == ""
+    (line,) = caplog.records
+    assert "is full" in line.getMessage()
+
+
+def test_a_file_that_cannot_grow_keeps_its_series(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A series that does not fit raises an error, and the others count on."""
+    layout = Layout("counter")
+    slot = layout.counter("things", "Things.", {})
+    slots = layout.create(tmp_path, "test")
+    request.getfixturevalue("full")
+    with pytest.raises(OSError, match="no room"):
+        slots.append(["x" * 5000])
+    slots.increment(slot, 1)
+
+    assert read_metrics(tmp_path) == {("things_total", NOTHING): 1}

@@ -78,7 +78,8 @@ class FailingSocket(socket.socket):
 def workers() -> list[Worker]:
     """Return two workers that listen."""
     counts = ConnectionCounts()
-    return [Worker(counts.of(age)) for age in (1, 2)]
+    one = counts.free([])
+    return [Worker(one), Worker(counts.free([one]))]
 
 
 @pytest.fixture
