@@ -1,4 +1,4 @@
-"""The termination of a pod with a publisher, with processes: drain.py of k8s/components/fiddler."""
+"""The termination of a pod with a publisher, with processes: the preStop hook."""
 
 import os
 import signal
@@ -7,17 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.publisher import accepted, publishing, require_client, start_writer
+from tests.support.publisher import SERVICE, accepted, publishing, require_client, start_writer
 from tests.support.wait import eventually
-from tools import ROOT
 from tools.fiddler_stand_in import Fault, first_requests, running_fiddler
 
-DRAIN = ROOT / "k8s" / "components" / "fiddler" / "drain.py"
-# The script has the ports of a pod; the test passes free ones.
+# The hook has the ports of a pod; the test passes free ones.
 RUN = """\
-import runpy, sys
-script, port, metrics = sys.argv[1:]
-runpy.run_path(script)["drain"](("127.0.0.1", int(port)), metrics, pause=0.1)
+import sys
+from publisher.drain import drain
+port, metrics = sys.argv[1:]
+drain(("127.0.0.1", int(port)), metrics, pause=0.1, last_scrape=0)
 """
 
 
@@ -32,13 +31,13 @@ def test_a_terminating_pod_publishes_every_event(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0), backlog=1000) as model,
     ):
         fiddler.fault = first_requests(3, Fault("answer", 503))
-        arguments = [DRAIN, model.getsockname()[1], publisher.metrics_url]
+        arguments = [model.getsockname()[1], publisher.metrics_url]
         publisher.program.until(publisher.scrape, "the publisher is up")
-        drain = subprocess.Popen([sys.executable, "-c", RUN, *map(str, arguments)])
+        drain = subprocess.Popen([sys.executable, "-c", RUN, *map(str, arguments)], cwd=SERVICE)
         assert start_writer(spool, "writer", tmp_path, batches=50).wait() == 0
-        assert drain.poll() is None, "drain.py ended while the model was listening"
+        assert drain.poll() is None, "the hook ended while the model was listening"
         model.close()
-        eventually(lambda: drain.poll() is not None, "drain.py has ended")
+        eventually(lambda: drain.poll() is not None, "the hook has ended")
         publisher.program.signal(signal.SIGTERM)
         assert publisher.program.wait() == os.EX_OK
 

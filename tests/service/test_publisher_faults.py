@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.model import total
 from tests.support.publisher import (
     PublisherProgram,
     accepted,
+    make_spools,
     publishing,
+    publishing_all,
     require_client,
     start_writer,
 )
@@ -31,14 +35,15 @@ _WRITERS = 3
 
 @dataclass
 class Row:
-    """One row of the fault table."""
+    """One row of the fault table; events are predictions and labels together."""
 
     fault: str
-    spooled: int
+    replicas: int
+    accepted: int
     arrived: int
     duplicates: int
-    labels_spooled: int
-    labels_arrived: int
+    drained: float
+    """Seconds from the end of the fault, or the second start, until all spools are empty."""
 
 
 @dataclass
@@ -49,11 +54,11 @@ class Table:
 
     def lines(self) -> Iterator[str]:
         """Yield the table line by line."""
-        yield "fault              accepted  arrived  duplicates  labels  labels arrived"
+        yield "fault                  replicas  accepted  arrived  duplicates  lost  drained in s"
         for row in self.rows:
             yield (
-                f"{row.fault:<18} {row.spooled:>8} {row.arrived:>8} {row.duplicates:>11}"
-                f" {row.labels_spooled:>7} {row.labels_arrived:>15}"
+                f"{row.fault:<22} {row.replicas:>8} {row.accepted:>9} {row.arrived:>8}"
+                f" {row.duplicates:>11} {row.accepted - row.arrived:>5} {row.drained:>13.1f}"
             )
 
 
@@ -102,6 +107,11 @@ def on_any_path(fault: Fault) -> FaultPolicy:
     return choose
 
 
+def always(fault: Fault, path: str = "") -> FaultPolicy:
+    """Inject a fault into every request, or into every request to a path."""
+    return lambda _, requested: fault if path in ("", requested) else None
+
+
 THROTTLED = Fault("answer", 429, {"Retry-After": "0"})
 FAULTS: dict[str, tuple[FaultPolicy, str]] = {
     "none": (no_fault, ""),
@@ -113,12 +123,17 @@ FAULTS: dict[str, tuple[FaultPolicy, str]] = {
     "stall, stored": (frequent(Fault("stall_after"), share=0.1), "timeout"),
     "cut in the request": (frequent(Fault("cut")), "connection"),
     "cut in the answer": (frequent(Fault("cut_after")), "connection"),
+    "half is stored": (frequent(Fault("partial")), ""),
     "everything at start": (on_any_path(Fault("answer", 503)), "server_error"),
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_everything_arrives(tmp_path: Path, fiddler: Fiddler, table: Table, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "replicas"), [*((name, 1) for name in FAULTS), ("500s", 3), ("half is stored", 3)]
+)
+def test_everything_arrives(
+    tmp_path: Path, fiddler: Fiddler, table: Table, name: str, replicas: int
+) -> None:
     """No accepted event is lost when a worker and the publisher are killed during a fault."""
     fiddler.fault, cause = FAULTS[name]
     settings = {"FIDDLER_TIMEOUT": "0.3"} if "stall" in name else {}
@@ -127,12 +142,18 @@ def test_everything_arrives(tmp_path: Path, fiddler: Fiddler, table: Table, name
         if cause:
             publisher.until(f"a failure by {cause}", "publisher_failures_total", cause=cause)
 
-    _spool_and_publish(tmp_path, fiddler, check, settings)
-    _check_all_arrived(tmp_path, fiddler, table, name)
+    drained = _spool_and_publish(tmp_path, fiddler, check, settings, replicas)
+    _check_all_arrived(tmp_path, fiddler, table, name, drained)
 
 
-def test_everything_arrives_after_an_outage(tmp_path: Path, fiddler: Fiddler, table: Table) -> None:
-    """Events stay in the spool while connections are refused and are sent once they are not."""
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_everything_arrives_after_an_outage(
+    tmp_path: Path, fiddler: Fiddler, table: Table, replicas: int
+) -> None:
+    """Events stay in the spool while connections are refused and are sent once they are not.
+
+    With three replicas, labels lie in other spools than their predictions.
+    """
     fiddler.close()
 
     def check(publisher: PublisherProgram) -> None:
@@ -141,8 +162,8 @@ def test_everything_arrives_after_an_outage(tmp_path: Path, fiddler: Fiddler, ta
         assert fiddler.store.counts["accepted"] == 0
         fiddler.listen()
 
-    _spool_and_publish(tmp_path, fiddler, check, {})
-    _check_all_arrived(tmp_path, fiddler, table, "refused connection")
+    drained = _spool_and_publish(tmp_path, fiddler, check, {}, replicas)
+    _check_all_arrived(tmp_path, fiddler, table, "refused connection", drained)
 
 
 def test_a_stop_does_not_wait_for_a_server_that_hangs(tmp_path: Path, fiddler: Fiddler) -> None:
@@ -202,13 +223,34 @@ def test_the_model_and_its_baseline_are_created(tmp_path: Path, fiddler: Fiddler
     }
 
 
-def test_nothing_is_sent_to_a_model_with_another_schema(tmp_path: Path, fiddler: Fiddler) -> None:
-    """Publishing stops if Fiddler's model of this name and version lacks columns."""
+TYPES = {
+    "ph": "float",
+    "shelf": "int",
+    "predicted_quality": "float",
+    "quality": "float",
+    "prediction_id": "str",
+    "predicted_at": "timestamp",
+}
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ({"ph": "float"}, "lacks predicted_at, predicted_quality"),
+        (TYPES | {"ph": "int"}, "has ph as int, not as float"),
+        (TYPES | {"quality": "str"}, "has quality as str, not as float"),
+    ],
+)
+def test_nothing_is_sent_to_a_model_with_another_schema(
+    tmp_path: Path, fiddler: Fiddler, types: dict[str, str], message: str
+) -> None:
+    """Publishing stops if Fiddler's model of this version lacks columns or has other types."""
     spool = tmp_path / "spool"
     spool.mkdir()
     assert start_writer(spool, "writer", tmp_path, batches=5).wait() == 0
     project = fiddler.store.create("projects", {"name": "loans"})
-    schema = {"columns": [{"name": "ph", "data_type": "float"}], "schema_version": 1}
+    columns = [{"name": name, "data_type": type_} for name, type_ in types.items()]
+    schema = {"columns": columns, "schema_version": 1}
     fiddler.store.create(
         "models",
         {
@@ -225,7 +267,7 @@ def test_nothing_is_sent_to_a_model_with_another_schema(tmp_path: Path, fiddler:
 
     with publishing(spool, fiddler.url, tmp_path / "log") as publisher:
         publisher.until("publishing has stopped", "publisher_stopped", reason="schema")
-        assert "lacks predicted_at, predicted_quality" in publisher.program.output()
+        assert message in publisher.program.output()
     assert fiddler.store.all_events() == {}
 
 
@@ -280,6 +322,20 @@ def _denied(fiddler: Fiddler, *, right: bool) -> None:
     fiddler.token = "a-token-for-tests" if right else "another"
 
 
+def _denied_by_a_proxy(fiddler: Fiddler, *, right: bool) -> None:
+    fiddler.fault = no_fault if right else always(Fault("html", 403, heading="Forbidden"))
+
+
+def _rejecting(fiddler: Fiddler, *, right: bool) -> None:
+    fault = Fault("answer", 400)
+    fiddler.fault = no_fault if right else always(fault, "/v3/events")
+
+
+def _too_large(fiddler: Fiddler, *, right: bool) -> None:
+    fault = Fault("html", 413)
+    fiddler.fault = no_fault if right else always(fault, "/v3/events")
+
+
 @dataclass(frozen=True)
 class Misconfiguration:
     """A configuration error: how it is made and fixed, and how the publisher reports it."""
@@ -297,6 +353,9 @@ MISCONFIGURATIONS = [
     Misconfiguration("version rejected", _incompatible, "incompatible", "Please upgrade"),
     Misconfiguration("old server", _old, "incompatible", "not compatible with your"),
     Misconfiguration("token rejected", _denied, "denied", "Invalid token"),
+    Misconfiguration("a proxy's 403", _denied_by_a_proxy, "denied", "not by Fiddler: Forbidden"),
+    Misconfiguration("400 for every event", _rejecting, "rejected", "10 predictions in a row"),
+    Misconfiguration("413 for every event", _too_large, "rejected", "10 predictions in a row"),
 ]
 
 
@@ -304,7 +363,7 @@ MISCONFIGURATIONS = [
 def test_a_misconfiguration_stops_the_publisher_until_it_is_fixed(
     tmp_path: Path, fiddler: Fiddler, table: Table, error: Misconfiguration
 ) -> None:
-    """The publisher reports the error, sends nothing, and sends every event once it is fixed."""
+    """The publisher reports the error, waits long, and sends every event once it is fixed."""
     error.set_up(fiddler, right=False)
     spool = tmp_path / "spool"
     spool.mkdir()
@@ -319,10 +378,16 @@ def test_a_misconfiguration_stops_the_publisher_until_it_is_fixed(
         assert fiddler.store.counts["requests"] == requests
     assert fiddler.store.all_events() == {}
 
-    error.set_up(fiddler, right=True)
-    with publishing(spool, fiddler.url, tmp_path / "second.log") as publisher:
+    again = {"PUBLISHER_STOPPED_SECONDS": "0.5"}
+    with publishing(spool, fiddler.url, tmp_path / "second.log", **again) as publisher:
+        publisher.until("publishing has stopped", "publisher_stopped", reason=error.reason)
+        error.set_up(fiddler, right=True)
+        started = time.monotonic()
         publisher.until_idle()
-    _check_all_arrived(tmp_path, fiddler, table, error.name)
+        publisher.program.until(
+            lambda: total(publisher.scrape(), "publisher_stopped") == 0, "it says so"
+        )
+    _check_all_arrived(tmp_path, fiddler, table, error.name, time.monotonic() - started)
 
 
 def _spool_and_publish(
@@ -330,51 +395,66 @@ def _spool_and_publish(
     fiddler: Fiddler,
     check: Callable[[PublisherProgram], None],
     settings: dict[str, str],
-) -> None:
-    """Spool and publish, and kill a worker and the publisher at random moments."""
+    replicas: int = 1,
+) -> float:
+    """Spool and publish, and kill a worker and the publishers at random moments.
+
+    Returns the seconds from the second start of the publishers until all spools are empty.
+    """
     dice = random.Random(fiddler.url)  # noqa: S311
-    spool = directory / "spool"
-    spool.mkdir()
+    spools = make_spools(directory, replicas)
     with ExitStack() as stack:
-        writers = [start_writer(spool, f"writer{number}", directory) for number in range(_WRITERS)]
+        writers = [
+            start_writer(spools[number % replicas], f"writer{number}", directory)
+            for number in range(_WRITERS)
+        ]
         for writer in writers:
             stack.callback(writer.kill)
         events = dice.randint(20, 1_000)
         victim = writers.pop()
         eventually(lambda: victim.output().count("\n") >= events, f"{events} events were accepted")
         victim.kill()
-        with publishing(spool, fiddler.url, directory / "first.log", **settings) as publisher:
-            check(publisher)
+        with publishing_all(spools, fiddler.url, directory, "first", **settings) as publishers:
+            check(publishers[0])
             reached = fiddler.store.counts["accepted"] + dice.randint(1, 2_000)
-            publisher.program.until(
-                lambda: fiddler.store.counts["accepted"] >= reached or publisher.idle(),
+            publishers[0].program.until(
+                lambda: (
+                    fiddler.store.counts["accepted"] >= reached
+                    or all(each.idle() for each in publishers)
+                ),
                 f"{reached} events arrived",
             )
-        # The first publisher was killed with SIGKILL, possibly in the middle of a batch.
-        with publishing(spool, fiddler.url, directory / "second.log", **settings) as publisher:
+        # The publishers were killed with SIGKILL, possibly in the middle of a batch.
+        with publishing_all(spools, fiddler.url, directory, "second", **settings) as publishers:
             for writer in writers:
                 assert writer.wait() == 0
             fiddler.fault = no_fault
-            publisher.until_idle()
+            started = time.monotonic()
+            for each in publishers:
+                each.until_idle()
+    return time.monotonic() - started
 
 
-def _check_all_arrived(directory: Path, fiddler: Fiddler, table: Table, name: str) -> None:
+def _check_all_arrived(
+    directory: Path, fiddler: Fiddler, table: Table, name: str, drained: float
+) -> None:
     predictions, labels = accepted(directory)
     events, counts = fiddler.store.all_events(), fiddler.store.counts
     labelled = {key for key, event in events.items() if "quality" in event}
+    arrived = len(predictions & events.keys()) + len(labels & labelled)
     table.rows.append(
         Row(
             name,
-            len(predictions),
-            len(predictions & events.keys()),
+            len([*directory.glob("spool*")]),
+            len(predictions) + len(labels),
+            arrived,
             counts["duplicates"],
-            len(labels),
-            len(labels & labelled),
+            drained,
         )
     )
     assert predictions - events.keys() == set()
     assert labels - labelled == set()
     assert all(events[key]["quality"] == len(key) for key in labels)
     assert counts["orphans"] == 0, "a label was sent before its prediction"
-    assert list((directory / "spool").glob("*.jsonl")) == []
-    assert not (directory / "spool" / "quarantine").exists()
+    assert list(directory.glob("spool*/*.jsonl")) == []
+    assert list(directory.glob("spool*/quarantine/rejected*")) == []

@@ -1,1 +1,1 @@
-"""Publishes the events of the model's spool to Fiddler, in order and at least once."""
+"""Publishes the events of the model's spool to a destination, in order and at least once."""

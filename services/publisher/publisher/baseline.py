@@ -3,36 +3,58 @@
 Fiddler accepts rows but no summaries such as the bundle's deciles. The model service therefore
 copies the bundle's reference rows, if there are any, to `reference-<version>.csv` in the spool.
 Without a baseline, Fiddler can compare production only with earlier production.
+
+Of several replicas, the one that created the model at Fiddler uploads the rows. The others do so
+only if they are still missing much later.
 """
 
 import csv
-import io
 import logging
+import random
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from publisher.errors import RejectedError, TransientError
-from publisher.events import ModelName, model_name, output_name
+from publisher.errors import RejectedError, StoppedError, TransientError
+from publisher.events import ModelName, model_name
+from publisher.fiddler_rows import fiddler_rows
+from publisher.header import Header
 from publisher.metrics import Metrics
-from publisher.spool import Header
 
-PREDICTION = "prediction"
 DATASET = "training"
+# Seconds after which a replica uploads the rows that the creator of the model has not uploaded.
+_TAKE_OVER = (1_800.0, 7_200.0)
+# Seconds before a failed upload is repeated; they double with each further one.
+_FIRST_RETRY, _LONGEST_RETRY = 600.0, 21_600.0
 
 log = logging.getLogger(__name__)
 
 
-class Destination(Protocol):
+class Uploads(Protocol):
     """The part of the Fiddler client that baselines use."""
 
-    def publish_baseline(self, name: ModelName, rows: Path, dataset: str) -> str | None:
-        """Upload rows and return the id of the ingestion job, or None if the dataset exists."""
+    def has_dataset(self, name: ModelName, dataset: str) -> bool:
+        """Return whether the rows were uploaded before."""
+
+    def upload(self, name: ModelName, rows: Path, dataset: str) -> str:
+        """Upload rows and return the id of the ingestion job."""
 
     def job_state(self, job: str) -> tuple[str, str]:
         """Return the state and the error message of a job."""
+
+
+@dataclass
+class _Baseline:
+    """The baseline of a model version; times are those of the clock."""
+
+    header: Header
+    upload_at: float
+    """When to upload the rows if they are still missing."""
+    job: str | None = None
+    failures: int = 0
 
 
 class Baselines:
@@ -41,65 +63,76 @@ class Baselines:
     def __init__(
         self,
         directory: Path,
-        destination: Destination,
         metrics: Metrics,
         pause: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
-        self._destination = destination
         self._metrics = metrics
         # Seconds between steps: a baseline is not urgent and must not delay events.
         self._pause = pause
         self._clock = clock
         self._seen: set[ModelName] = set()
-        self._waiting: list[Header] = []
-        self._job: str | None = None
+        self._waiting: list[_Baseline] = []
         self._next_at = 0.0
 
-    def register(self, header: Header) -> None:
-        """Schedule the baseline of a model version unless it was registered before."""
-        if model_name(header) not in self._seen:
+    def register(self, header: Header, created: bool) -> None:  # noqa: FBT001 a callback
+        """Schedule the baseline of a model version, unless that was done for this very model."""
+        if created or model_name(header) not in self._seen:
             self._seen.add(model_name(header))
-            self._waiting.append(header)
+            delay = 0.0 if created else random.uniform(*_TAKE_OVER)  # noqa: S311 no secret
+            self._waiting.append(_Baseline(header, self._clock() + delay))
 
-    def advance(self) -> None:
-        """Take the next step if it is due. Raises FatalError."""
+    def advance(self, uploads: Uploads) -> None:
+        """Take the next step if it is due. Never raises: events matter more than a baseline."""
         if not self._waiting or self._clock() < self._next_at:
             return
-        header = self._waiting[0]
+        baseline = self._waiting.pop(0)
+        version = baseline.header.version
         try:
-            done = self._poll_job(self._job) if self._job else self._upload(header)
+            step = self._poll_job if baseline.job else self._look_or_upload
+            done = step(uploads, baseline)
         except TransientError as error:
-            log.warning("the baseline of version %s is delayed: %s", header.version, error)
+            log.warning("the baseline of version %s is delayed: %s", version, error)
             done = False
-        except RejectedError as error:
-            log.error("Fiddler rejected the baseline of version %s: %s", header.version, error)  # noqa: TRY400
-            done = True
-        if done:
-            self._waiting.pop(0)
-            self._job = None
-        else:
-            self._next_at = self._clock() + self._pause
+        except (RejectedError, StoppedError, OSError) as error:
+            log.error("the baseline of version %s failed (%s)", version, type(error).__name__)  # noqa: TRY400
+            self._retry_later(baseline)
+            done = False
+        if not done:
+            self._waiting.append(baseline)
+            self._next_at = self._clock() + self._pause / len(self._waiting)
 
-    def _upload(self, header: Header) -> bool:
-        """Upload the rows of a version; return whether its baseline needs no further step."""
+    def _look_or_upload(self, uploads: Uploads, baseline: _Baseline) -> bool:
+        """Look for the rows, or upload them if it is time; return whether nothing is left to do."""
+        header = baseline.header
         source = self._directory / f"reference-{header.version}.csv"
         if not source.exists():
             log.warning("no baseline for version %s: its bundle has no rows", header.version)
             return True
-        rows = rename_columns(source.read_text("utf-8"), header)
+        # A failed job may have left an empty dataset.
+        if not baseline.failures and uploads.has_dataset(model_name(header), DATASET):
+            return self._mark_published(header)
+        if self._clock() < baseline.upload_at:
+            return False
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "rows.csv"
-            path.write_text(rows, "utf-8")
-            self._job = self._destination.publish_baseline(model_name(header), path, DATASET)
-        return self._job is None and self._mark_published(header)
+            write_rows(source, header, path)
+            baseline.job = uploads.upload(model_name(header), path, DATASET)
+        return False
 
-    def _poll_job(self, job: str) -> bool:
-        state, error = self._destination.job_state(job)
+    def _poll_job(self, uploads: Uploads, baseline: _Baseline) -> bool:
+        assert baseline.job is not None  # noqa: S101 for the type checker
+        state, error = uploads.job_state(baseline.job)
         if state in ("FAILURE", "REVOKED"):
-            raise RejectedError(0, f"job {job} ended with {state}: {error}")
-        return state == "SUCCESS" and self._mark_published(self._waiting[0])
+            raise RejectedError(0, f"job {baseline.job} ended with {state}: {error}")
+        return state == "SUCCESS" and self._mark_published(baseline.header)
+
+    def _retry_later(self, baseline: _Baseline) -> None:
+        self._metrics.count_failure("baseline")
+        pause = min(_LONGEST_RETRY, _FIRST_RETRY * 2.0**baseline.failures)
+        baseline.job, baseline.upload_at = None, self._clock() + pause
+        baseline.failures += 1
 
     def _mark_published(self, header: Header) -> bool:
         log.info("published the baseline of version %s", header.version)
@@ -107,17 +140,13 @@ class Baselines:
         return True
 
 
-def rename_columns(rows: str, header: Header) -> str:
-    """Return CSV rows with the column names of Fiddler's model.
-
-    Raises RejectedError if the columns are not those of the model.
-    """
-    first, _, rest = rows.partition("\n")
-    names = next(csv.reader([first]), [])
-    target = header.target.name
-    if sorted(names) != sorted([*(each.name for each in header.features), target, PREDICTION]):
-        raise RejectedError(0, f"the rows have other columns than the model: {', '.join(names)}")
-    text = io.StringIO()
-    columns = [output_name(target) if name == PREDICTION else name for name in names]
-    csv.writer(text, lineterminator="\n").writerow(columns)
-    return text.getvalue() + rest
+def write_rows(source: Path, header: Header, path: Path) -> None:
+    """Write reference rows as Fiddler gets them. Raises OSError or RejectedError."""
+    with (
+        source.open(encoding="utf-8", newline="") as lines,
+        path.open("w", encoding="utf-8", newline="") as output,
+    ):
+        try:
+            csv.writer(output, lineterminator="\n").writerows(fiddler_rows(lines, header))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise RejectedError(0, "the reference rows are not CSV in UTF-8") from error

@@ -2,11 +2,25 @@
 
 from typing import Literal, get_args
 
-Cause = Literal["connection", "timeout", "throttled", "server_error", "protocol", "not_found"]
+Cause = Literal[
+    "connection",
+    "timeout",
+    "throttled",
+    "server_error",
+    "protocol",
+    "not_found",
+    "conflict",
+    "baseline",
+    "peer",
+    "storage",
+]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
-Reason = Literal["denied", "organisation", "incompatible", "schema"]
+Reason = Literal["denied", "not_found", "organisation", "incompatible", "schema", "rejected"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+# Reasons that concern one model: the events of other models are still published.
+OF_ONE_MODEL: tuple[Reason, ...] = ("schema", "rejected")
 
 
 class TransientError(Exception):
@@ -19,15 +33,26 @@ class TransientError(Exception):
 
 
 class RejectedError(Exception):
-    """Fiddler will never accept these events; the message is Fiddler's."""
+    """The destination rejects these events, except those whose ids are in `accepted`.
 
-    def __init__(self, status: int, message: str) -> None:
+    The message is the destination's; it may contain values of rows, so it must not be logged.
+    """
+
+    def __init__(self, status: int, message: str, accepted: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
         self.status = status
+        self.accepted = accepted
 
 
-class FatalError(Exception):
-    """Nothing can be published until the configuration error in the message is fixed."""
+class UnknownModelError(RejectedError):
+    """The destination has no such model, and no registered header describes it."""
+
+
+class StoppedError(Exception):
+    """Nothing is published until the configuration error in the message is fixed.
+
+    The publisher tries again every 10 to 15 minutes.
+    """
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)

@@ -1,26 +1,70 @@
-"""Convert spooled lines to Fiddler's events: pure functions."""
+"""The events of a spool, decoded and checked: pure functions."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Literal, TypeVar
 
-from publisher.spool import Header
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-EVENT_ID = "prediction_id"
-EVENT_TIME = "predicted_at"
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+from publisher.header import Category, Header, to_text
 
-Event = dict[str, Any]
+Kind = Literal["prediction", "label"]
+KINDS: tuple[Kind, ...] = ("prediction", "label")
+
+# The year 10000, which no timestamp can express.
+_END_OF_TIME = 253_402_300_800.0
+
+Value = float | bool | str | None
+"""A feature's value in a spool: numbers are floats, even those of integer features."""
+Time = Annotated[float, Field(ge=0, lt=_END_OF_TIME)]
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """Identifies a model at Fiddler; each version has its own schema and events."""
+    """Identifies a model; each version has its own schema and events."""
 
     name: str
     version: str
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Prediction(_Event):
+    """A prediction at `time` (s since 1970); `features` are in the header's order.
+
+    A classification's prediction is a class; `probabilities` are in the order of the classes.
+    """
+
+    prediction_id: Annotated[str, Field(min_length=1)]
+    time: Time
+    features: tuple[Value, ...]
+    prediction: Category
+    probabilities: tuple[float, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """The id of the event."""
+        return self.prediction_id
+
+
+class Label(_Event):
+    """The true value of a prediction, received at `time` (s since 1970)."""
+
+    label_of: Annotated[str, Field(min_length=1)]
+    time: Time
+    version: str
+    actual: Category
+
+    @property
+    def key(self) -> str:
+        """The id of the event that the label belongs to."""
+        return self.label_of
+
+
+Event = Prediction | Label
+T = TypeVar("T", Prediction, Label)
 
 
 def model_name(header: Header) -> ModelName:
@@ -28,59 +72,51 @@ def model_name(header: Header) -> ModelName:
     return ModelName(header.model, header.version)
 
 
-def output_name(target: str) -> str:
-    """Return the name of the prediction column; the label's column is named after the target."""
-    return f"predicted_{target}"
+def decoder(header: Header, kind: Kind) -> Callable[[bytes], Event]:
+    """Return a decoder from a line to an event of a kind.
 
+    The decoder raises ValueError, whose message holds no value of the line.
+    """
+    columns = len(header.features)
+    check = _outcome_check(header)
+    probabilities = len(header.target.classes) if header.prediction.probabilities else 0
 
-def prediction_decoder(header: Header) -> Callable[[bytes], Event]:
-    """Return a decoder from a line to an event; it raises ValueError if it is no prediction."""
-    names = [column.name for column in header.features]
-    whole = [i for i, column in enumerate(header.features) if column.type == "integer"]
-    output = output_name(header.target.name)
-
-    def decode(line: bytes) -> Event:
-        spooled = _decode(line)
-        try:
-            values = spooled["features"]
-            for i in whole:
-                if values[i] is not None:
-                    values[i] = int(values[i])
-            event = dict(zip(names, values, strict=True))
-            event[output] = spooled["prediction"]
-            event[EVENT_ID] = spooled["prediction_id"]
-            event[EVENT_TIME] = _timestamp(spooled["time"])
-        except (LookupError, TypeError) as error:
-            raise ValueError(f"not a prediction: {error!r}") from error
+    def prediction(line: bytes) -> Event:
+        event = _decode(Prediction, line)
+        if len(event.features) != columns:
+            raise ValueError(f"{len(event.features)} features instead of {columns}")
+        check("prediction", event.prediction)
+        if probabilities and len(event.probabilities or ()) != probabilities:
+            raise ValueError(f"probabilities: not one for each of {probabilities} classes")
         return event
 
-    return decode
+    def label(line: bytes) -> Event:
+        event = _decode(Label, line)
+        check("actual", event.actual)
+        return event
+
+    return prediction if kind == "prediction" else label
 
 
-def label_decoder(header: Header) -> Callable[[bytes], tuple[ModelName, Event]]:
-    """Return a decoder from a line to the model and the update of one of its events.
+def _outcome_check(header: Header) -> Callable[[str, Category], None]:
+    """Return a check of a prediction or a true value, which raises ValueError."""
+    classes = frozenset(map(to_text, header.target.classes))
 
-    The decoder raises ValueError if the line is no label.
-    """
-    target, integer = header.target.name, header.target.type == "integer"
+    def number(field: str, value: Category) -> None:
+        if isinstance(value, bool | str):
+            raise ValueError(f"{field}: not a number")  # noqa: TRY004 a bad line, not a bug
 
-    def decode(line: bytes) -> tuple[ModelName, Event]:
-        spooled = _decode(line)
-        try:
-            actual = int(spooled["actual"]) if integer else spooled["actual"]
-            event = {EVENT_ID: spooled["label_of"], target: actual}
-            return ModelName(header.model, spooled["version"]), event
-        except (LookupError, TypeError) as error:
-            raise ValueError(f"not a label: {error!r}") from error
+    def one_of_classes(field: str, value: Category) -> None:
+        if to_text(value) not in classes:
+            raise ValueError(f"{field}: not one of the classes")
 
-    return decode
+    return one_of_classes if classes else number
 
 
-def _decode(line: bytes) -> Any:  # noqa: ANN401 any JSON
-    # Invalid UTF-8 raises UnicodeDecodeError, which is a ValueError.
-    return json.loads(line)
-
-
-def _timestamp(seconds: float) -> str:
-    """Return a time (s since 1970) in TIME_FORMAT."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:26] + "Z"
+def _decode(type_: type[T], line: bytes) -> T:
+    try:
+        return type_.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "line"
+        raise ValueError(f"{where}: {first['type']}") from None

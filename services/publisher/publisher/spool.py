@@ -4,6 +4,7 @@ Two cursors move through each segment: the first reads predictions and skips lab
 follows it and reads labels only. Both offsets are stored in `position.json`.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -11,16 +12,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from publisher.events import Kind
+from publisher.header import DamagedHeaderError, Header, UnknownHeaderError, read_header
 
 SUFFIX = ".jsonl"
 PUBLISHED_SUFFIX = ".published.jsonl"
 UNREADABLE_SUFFIX = ".unreadable"
 POSITION_FILE = "position.json"
-LOCK_FILE = "publisher.lock"
-_LABEL = b'{"label_of":'
+LABEL = b'{"label_of":'
 _CHUNK_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -28,36 +28,6 @@ log = logging.getLogger(__name__)
 
 class SpoolError(Exception):
     """The spool cannot be read; the message is one line."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Range(_Strict):
-    """Minimum and maximum of the values, both inclusive."""
-
-    minimum: float | None = None
-    maximum: float | None = None
-
-
-class Column(Range):
-    """A feature or the target."""
-
-    name: str
-    type: Literal["number", "integer"] = "number"
-
-
-class Header(_Strict):
-    """The first line of a segment: the model whose predictions follow."""
-
-    spool: Literal[1]
-    model: str
-    version: str
-    task: Literal["regression"]
-    features: tuple[Column, ...]
-    prediction: Range
-    target: Column
 
 
 @dataclass(frozen=True)
@@ -93,6 +63,10 @@ class Position:
     labels_waiting: int = 0
     """Labels that the prediction cursor has passed and the label cursor has not."""
 
+    def offset(self, kind: Kind) -> int:
+        """Return the offset of the cursor that reads events of a kind."""
+        return self.labels if kind == "label" else self.predictions
+
 
 @dataclass(frozen=True)
 class LinesRead:
@@ -107,13 +81,14 @@ class LinesRead:
 def read_lines(path: Path, start: int, end: int, limit: int, *, labels: bool) -> LinesRead:
     """Return up to `limit` predictions (or labels) between two offsets.
 
-    Stops before an incomplete line. A segment that has been dropped has no lines.
+    Stops before an incomplete line. A line of spaces was an event that has been erased. A segment
+    that has been dropped has no lines.
     """
     lines: list[bytes] = []
     offset = start
     passed = 0
     for line in _lines(path, start, end):
-        if line.startswith(_LABEL) == labels:
+        if line.startswith(LABEL) == labels and not line.isspace():
             lines.append(line)
         offset += len(line) + 1
         passed += 1
@@ -146,9 +121,15 @@ class Spool:
         self.directory = directory
         self._keep = keep
         self._segments: dict[str, Segment] = {}
+        self.unknown: frozenset[str] = frozenset()
+        """Segments whose header only a newer publisher understands; they stay in the spool."""
+        self.save_failures = 0
+        """How often the position file could not be written."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o640)
+            _check_writable(directory)
+            # The directory itself is locked: a full disk has no room for a lock file.
+            self._lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SpoolError(f"{directory}: another publisher reads this spool") from None
@@ -168,57 +149,66 @@ class Spool:
             if not path.name.endswith(PUBLISHED_SUFFIX)
         )
         self._forget(self._segments.keys() - set(names))
+        self.unknown &= frozenset(names)
         return [segment for segment in map(self._segment, names) if segment]
+
+    def unreadable(self) -> int:
+        """Return the number of segments that were set aside because of a damaged header."""
+        return len([*self.directory.glob(f"*{UNREADABLE_SUFFIX}")])
 
     def position(self, segment: Segment) -> Position:
         """Return how far a segment has been published."""
         return self.positions.get(segment.name, Position(segment.start, segment.start))
 
-    def advance_predictions(self, segment: Segment, found: LinesRead) -> None:
-        """Store that these predictions have been published."""
+    def advance(self, segment: Segment, kind: Kind, found: LinesRead) -> None:
+        """Store that the events of a kind, up to the end of what was read, have been published."""
         position = self.position(segment)
-        self._record(
-            segment,
-            replace(
+        if kind == "label":
+            waiting = position.labels_waiting - len(found.lines)
+            moved = replace(position, labels=found.offset, labels_waiting=waiting)
+        else:
+            moved = replace(
                 position,
                 predictions=found.offset,
                 lines=position.lines + found.passed,
                 labels_waiting=position.labels_waiting + found.passed - len(found.lines),
-            ),
-        )
-
-    def advance_labels(self, segment: Segment, found: LinesRead) -> None:
-        """Store that these labels have been published."""
-        position = self.position(segment)
-        waiting = position.labels_waiting - len(found.lines)
-        self._record(segment, replace(position, labels=found.offset, labels_waiting=waiting))
+            )
+        self._record(segment, moved)
 
     def finish(self, segment: Segment) -> bool:
         """Remove, or rename if it is to be kept, a segment that is published and closed."""
         position = self.position(segment)
         done = min(position.predictions, position.labels)
-        if _has_line(segment, done) or not _closed(segment.path) or _has_line(segment, done):
+        if _has_line(segment, done) or not is_closed(segment.path) or _has_line(segment, done):
             return False
+        self.remove(segment)
+        return True
+
+    def remove(self, segment: Segment) -> None:
+        """Remove, or rename if it is to be kept, a segment of which everything is published."""
         if self._keep:
             segment.path.rename(segment.path.with_suffix(PUBLISHED_SUFFIX))
         else:
             segment.path.unlink(missing_ok=True)
         self._forget([segment.name])
         self._save()
-        return True
 
     def _segment(self, name: str) -> Segment | None:
-        if name not in self._segments:
-            path = self.directory / name
-            try:
-                first = next(iter(_lines(path, 0, _CHUNK_BYTES)), b"")
-                header = Header.model_validate_json(first)
-            except ValidationError as error:
-                if path.exists():  # otherwise a worker has just dropped it
-                    _set_aside(path, error)
-                return None
-            self._segments[name] = Segment(path, header, len(first) + 1)
-        return self._segments[name]
+        if name not in self._segments and name not in self.unknown:
+            self._open(name)
+        return self._segments.get(name)
+
+    def _open(self, name: str) -> None:
+        path = self.directory / name
+        first = next(iter(_lines(path, 0, _CHUNK_BYTES)), b"")
+        try:
+            self._segments[name] = Segment(path, read_header(first), len(first) + 1)
+        except UnknownHeaderError as error:
+            self.unknown |= {name}
+            log.error("%s waits for a newer publisher: %s", path, error)  # noqa: TRY400
+        except DamagedHeaderError as error:
+            if path.exists():  # otherwise a worker has just dropped it
+                _set_aside(path, error)
 
     def _record(self, segment: Segment, position: Position) -> None:
         self.positions = {**self.positions, segment.name: position}
@@ -230,14 +220,33 @@ class Spool:
             self.positions = {key: each for key, each in self.positions.items() if key != name}
 
     def _save(self) -> None:
-        """Replace the position file atomically, so that a power failure cannot corrupt it."""
+        """Replace the position file atomically, so that a power failure cannot corrupt it.
+
+        A full disk must not stop the publisher, which makes room by removing segments. Without a
+        stored position a restart sends events again.
+        """
         text = json.dumps({name: asdict(each) for name, each in self.positions.items()})
         unfinished = self.directory / f"{POSITION_FILE}.new"
-        with unfinished.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.directory / POSITION_FILE)
+        try:
+            with unfinished.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.directory / POSITION_FILE)
+        except OSError as error:
+            self.save_failures += 1
+            log.warning("the position was not stored, events may be sent twice: %s", error)
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise OSError if files cannot be created here, except because the disk is full."""
+    probe = directory / f"{POSITION_FILE}.probe"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY))
+        probe.unlink()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _read_positions(path: Path) -> dict[str, Position]:
@@ -256,7 +265,7 @@ def _has_line(segment: Segment, offset: int) -> bool:
     return any(True for _ in _lines(segment.path, offset, segment.size()))
 
 
-def _closed(path: Path) -> bool:
+def is_closed(path: Path) -> bool:
     """Return whether the worker that wrote a segment has closed it or died."""
     try:
         with path.open("rb") as file:
@@ -268,8 +277,7 @@ def _closed(path: Path) -> bool:
     return True
 
 
-def _set_aside(path: Path, error: ValidationError) -> None:
+def _set_aside(path: Path, error: DamagedHeaderError) -> None:
     aside = path.with_suffix(UNREADABLE_SUFFIX)
-    first = error.errors(include_url=False, include_input=False)[0]
-    log.error("%s has no valid header (%s), renamed to %s", path, first["msg"], aside.name)
+    log.error("%s has a damaged header (%s), renamed to %s", path, error, aside.name)
     path.replace(aside)

@@ -1,141 +1,21 @@
-"""What the publisher sends, in which order, and how it handles rejections."""
+"""What the publisher sends, and in which order."""
 
-import json
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from publisher.delivery import Backoff, Delivery
-from publisher.errors import FatalError, InterruptedByStop, RejectedError, TransientError
-from publisher.events import Event, ModelName
-from publisher.metrics import Metrics
-from publisher.publisher import Publisher
-from publisher.quarantine import Quarantine
-from publisher.spool import Header, Spool
-from publisher.stop import Stop
-from serving.events import Label, Prediction
-from serving.spool import Limits
+from publisher.destination import Batch
+from publisher.errors import InterruptedByStop, Reason, StoppedError, TransientError
+from publisher.events import ModelName
+from serving.events import Label
+from serving.spool_room import Limits
+from tests.support.export import Harness, accept_all, fails_once
 from tests.support.spool import label, predictions, small_spool
-
-
-class Destination:
-    """A Fiddler that stores what arrives; `before_accept` may raise."""
-
-    def __init__(self) -> None:
-        self.arrived: list[tuple[ModelName, str, list[Event]]] = []
-        self.before_accept: Callable[[list[Event]], None] = lambda _: None
-
-    def publish(self, name: ModelName, events: list[Event], *, update: bool) -> None:
-        """Accept the events unless `before_accept` raises."""
-        self.before_accept(events)
-        self.arrived.append((name, "label" if update else "prediction", list(events)))
-
-    def ids(self, kind: str) -> list[str]:
-        """Return the ids of one kind in order of arrival."""
-        batches = (events for _, each, events in self.arrived if each == kind)
-        return [event["prediction_id"] for events in batches for event in events]
-
-
-class Harness:
-    """A publisher with an in-memory Fiddler and a clock that the test sets."""
-
-    def __init__(self, directory: Path, *, label_delay: float = 0.0) -> None:
-        self.directory = directory
-        self.destination = Destination()
-        self.registered: list[Header] = []
-        self.spool = Spool(directory, keep=False)
-        self.metrics = Metrics(self.spool)
-        self.now = 0.0
-        self.publisher = Publisher(
-            self.spool,
-            Delivery(
-                self.destination,
-                Quarantine(directory / "quarantine"),
-                self.metrics,
-                Backoff(0.001, 0.001),
-                Stop(),
-            ),
-            self.registered.append,
-            label_delay,
-            clock=lambda: self.now,
-        )
-
-    def value(self, name: str, **labels: str) -> float:
-        """Return a sample of the publisher's metrics."""
-        value = self.metrics.registry.get_sample_value(name, labels)
-        assert value is not None
-        return value
-
-    def quarantined(self) -> list[dict[str, str]]:
-        """Return the quarantined events."""
-        path = self.directory / "quarantine" / "rejected.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(name="harness")
 def _harness(tmp_path: Path) -> Harness:
     return Harness(tmp_path)
-
-
-@contextmanager
-def fails_once(error: Exception, destination: Destination) -> Iterator[None]:
-    """Make the destination raise an error once."""
-    errors = [error]
-
-    def fail(_: list[Event]) -> None:
-        if errors:
-            raise errors.pop()
-
-    destination.before_accept = fail
-    yield
-    assert not errors
-
-
-def test_an_event_has_features_prediction_id_and_time(harness: Harness) -> None:
-    """Integer features are integers, missing values are null, and the time is UTC."""
-    writer, _ = small_spool(harness.directory)
-    writer.append([Prediction("a", 1_764_000_000.25, (3.5, 2.0), 5.5)])
-    writer.append([Prediction("b", 1_764_000_000.0, (3.5, math.nan), 5.5)])
-
-    harness.publisher.run_once()
-
-    ((model, _, events),) = harness.destination.arrived
-    assert model == ModelName("loans", "abc")
-    assert events == [
-        {
-            "ph": 3.5,
-            "shelf": 2,
-            "predicted_quality": 5.5,
-            "prediction_id": "a",
-            "predicted_at": "2025-11-24T16:00:00.250000Z",
-        },
-        {
-            "ph": 3.5,
-            "shelf": None,
-            "predicted_quality": 5.5,
-            "prediction_id": "b",
-            "predicted_at": "2025-11-24T16:00:00.000000Z",
-        },
-    ]
-    assert isinstance(events[0]["shelf"], int)
-
-
-def test_a_label_is_an_update_of_its_event(harness: Harness) -> None:
-    """An update holds only the event's id and the target."""
-    writer, _ = small_spool(harness.directory)
-    writer.append(predictions("a"))
-    writer.append([label("a", 7.0)])
-
-    harness.publisher.run_once()
-
-    assert harness.destination.arrived[-1] == (
-        ModelName("loans", "abc"),
-        "label",
-        [{"prediction_id": "a", "quality": 7.0}],
-    )
 
 
 def test_a_label_goes_to_the_version_that_predicted(harness: Harness) -> None:
@@ -145,12 +25,9 @@ def test_a_label_goes_to_the_version_that_predicted(harness: Harness) -> None:
 
     harness.publisher.run_once()
 
-    assert [
-        (model.version, events[0]["prediction_id"])
-        for model, _, events in harness.destination.arrived
-    ] == [
-        ("old", "a"),
-        ("new", "b"),
+    assert [(batch.model, batch.events[0].key) for batch in harness.destination.arrived] == [
+        (ModelName("loans", "old"), "a"),
+        (ModelName("loans", "new"), "b"),
     ]
 
 
@@ -160,9 +37,9 @@ def test_a_label_waits_for_its_prediction_in_another_segment(harness: Harness) -
     first.append(predictions("a"))
     second.append(predictions("b"))
 
-    def spool_more(_: list[Event]) -> None:
+    def spool_more(_: Batch) -> None:
         # The first segment has been read, so what is added to it is left to the next pass.
-        harness.destination.before_accept = lambda _: None
+        harness.destination.before_accept = accept_all
         first.append(predictions("c"))
         second.append([label("c")])
 
@@ -173,10 +50,10 @@ def test_a_label_waits_for_its_prediction_in_another_segment(harness: Harness) -
     harness.publisher.run_once()
 
     kinds = [
-        kind
-        for _, kind, events in harness.destination.arrived
-        for event in events
-        if event["prediction_id"] == "c"
+        batch.kind
+        for batch in harness.destination.arrived
+        for event in batch.events
+        if event.key == "c"
     ]
     assert kinds == ["prediction", "label"]
 
@@ -198,6 +75,35 @@ def test_labels_are_sent_after_the_label_delay(tmp_path: Path) -> None:
     assert harness.destination.ids("label") == ["a"]
 
 
+def test_labels_wait_for_the_predictions_of_other_replicas(harness: Harness) -> None:
+    """A label whose prediction another replica still holds is sent after that replica is done."""
+    writer, _ = small_spool(harness.directory)
+    writer.append([label("a prediction of another replica")])
+    harness.replicas.time = 1_800_000_000.0 - 600
+
+    harness.publisher.run_once()
+    assert harness.destination.ids("label") == []
+    assert harness.value("publisher_backlog_events") == 1
+
+    harness.replicas.time = 1_800_000_010.0
+    harness.publisher.run_once()
+    assert harness.destination.ids("label") == ["a prediction of another replica"]
+
+
+def test_labels_wait_for_a_replica_that_does_not_answer(harness: Harness) -> None:
+    """Predictions go on meanwhile, and the failure is counted."""
+    writer, _ = small_spool(harness.directory)
+    writer.append(predictions("a"))
+    writer.append([label("a")])
+    harness.replicas.time = None
+
+    harness.publisher.run_once()
+
+    assert harness.destination.ids("prediction") == ["a"]
+    assert harness.destination.ids("label") == []
+    assert harness.value("publisher_failures_total", cause="peer") == 1
+
+
 def test_a_pass_returns_whether_it_published_anything(harness: Harness) -> None:
     """A pass over an idle spool returns false and sends nothing."""
     writer, _ = small_spool(harness.directory)
@@ -208,14 +114,14 @@ def test_a_pass_returns_whether_it_published_anything(harness: Harness) -> None:
     assert harness.destination.ids("prediction") == ["a"]
 
 
-def test_batches_have_at_most_1000_events(harness: Harness) -> None:
+def test_batches_are_as_large_as_the_destination_allows(harness: Harness) -> None:
     """2,500 predictions are sent as batches of 1,000, 1,000 and 500."""
-    writer, _ = small_spool(harness.directory, Limits(10**7, 10**7, 60.0))
+    writer, _ = small_spool(harness.directory, limits=Limits(10**7, 10**7, 60.0))
     writer.append(predictions(map(str, range(2_500))))
 
     harness.publisher.run_once()
 
-    assert [len(events) for _, _, events in harness.destination.arrived] == [1_000, 1_000, 500]
+    assert [len(batch.events) for batch in harness.destination.arrived] == [1_000, 1_000, 500]
     assert harness.value("publisher_events_total", kind="prediction") == 2_500
 
 
@@ -232,71 +138,68 @@ def test_a_transient_error_is_retried(harness: Harness, cause: str) -> None:
     assert harness.value("publisher_failures_total", cause=cause) == 1
 
 
-def test_only_the_rejected_events_of_a_batch_are_quarantined(harness: Harness) -> None:
-    """Two bad events of 100 are quarantined with Fiddler's message; the others are accepted."""
-    writer, _ = small_spool(harness.directory)
-    writer.append(predictions(map(str, range(100))))
-
-    def reject(events: list[Event]) -> None:
-        if any(event["prediction_id"] in ("17", "60") for event in events):
-            raise RejectedError(422, "ph: too sour")
-
-    harness.destination.before_accept = reject
-    harness.publisher.run_once()
-
-    good = [str(number) for number in range(100) if number not in (17, 60)]
-    assert sorted(harness.destination.ids("prediction")) == sorted(good)
-    assert [
-        (each["rejected"], json.loads(each["line"])["prediction_id"])
-        for each in harness.quarantined()
-    ] == [
-        ("ph: too sour", "17"),
-        ("ph: too sour", "60"),
-    ]
-    assert harness.value("publisher_quarantined_events_total", kind="prediction") == 2
-
-
-def test_a_conflict_on_a_single_event_counts_as_published(harness: Harness) -> None:
-    """A conflict on a single event means that Fiddler accepted it in an earlier try."""
-    writer, _ = small_spool(harness.directory)
-    writer.append(predictions("ab"))
-
-    def reject(events: list[Event]) -> None:
-        if any(event["prediction_id"] == "a" for event in events):
-            raise RejectedError(409, "it exists")
-
-    harness.destination.before_accept = reject
-    harness.publisher.run_once()
-
-    assert harness.destination.ids("prediction") == ["b"]
-    assert harness.value("publisher_events_total", kind="prediction") == 2
-    assert harness.value("publisher_quarantined_events_total", kind="prediction") == 0
-
-
-def test_an_unreadable_line_is_quarantined(harness: Harness) -> None:
-    """Lines that are no events are quarantined; the others of the segment are published."""
+def test_damaged_lines_are_quarantined(harness: Harness) -> None:
+    """Lines that are no events are set aside; the others of the segment are published."""
     writer, _ = small_spool(harness.directory)
     writer.append(predictions("a"))
     writer.append([Label("a", 1.0, "abc", 5.0)])
     writer.close()
     (path,) = harness.directory.glob("*.jsonl")
-    path.write_bytes(path.read_bytes() + b'{"prediction_id":1}\n\xff\xff\n{"label_of":3}\n[]\n')
+    good = b'{"prediction_id":"b","time":1764000000.25,"features":[3.5,2.0],"prediction":5.5}\n'
+    damaged = [
+        b'{"prediction_id":1}\n',
+        b"\xff\xff\n",
+        b'{"label_of":3}\n',
+        b"[]\n",
+        good.replace(b"00.25", b"00e25"),  # a time beyond the year 10000
+        good.replace(b"1764", b"-764"),
+        good.replace(b"5.5}", b"5e999}"),
+        good.replace(b"3.5,", b""),
+        b'{"label_of":"a","time":1e99,"version":"abc","actual":1.0}\n',
+        b"[" * 100_000 + b"\n",
+    ]
+    path.write_bytes(path.read_bytes() + b"".join(damaged) + good)
 
     harness.publisher.run_once()
 
-    assert harness.destination.ids("prediction") == ["a"]
+    assert harness.destination.ids("prediction") == ["a", "b"]
     assert harness.destination.ids("label") == ["a"]
-    assert len(harness.quarantined()) == 4
+    kept = {each["line"].encode(errors="surrogateescape") + b"\n" for each in harness.quarantined()}
+    assert kept == {*damaged}
+    assert harness.value("publisher_quarantined_events_total", kind="prediction") == 8
+    assert harness.value("publisher_quarantined_events_total", kind="label") == 2
+    assert not path.exists()
+
+
+def test_no_flipped_bit_stops_the_publisher(harness: Harness) -> None:
+    """With any one bit of a line flipped, the other lines arrive and the segment is finished."""
+    good = b'{"prediction_id":"b","time":1764000000.25,"features":[3.5,2.0],"prediction":5.5}\n'
+    flipped = [
+        good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :]
+        for at in range(len(good))
+        for bit in range(8)
+    ]
+    writer, _ = small_spool(harness.directory, limits=Limits(10**7, 10**7, 60.0))
+    writer.append(predictions("a"))
+    writer.close()
+    (path,) = harness.directory.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b"".join(line + good for line in flipped))
+
+    harness.publisher.run_once()
+
+    assert harness.destination.ids("prediction").count("a") == 1
+    # A flipped line feed joins two lines.
+    assert harness.destination.ids("prediction").count("b") >= len(flipped) - 8
     assert not path.exists()
 
 
 def test_events_accepted_before_a_stop_are_not_sent_again(harness: Harness) -> None:
     """The position is stored after each batch, so a restart continues with the next one."""
-    writer, _ = small_spool(harness.directory, Limits(10**7, 10**7, 60.0))
+    writer, _ = small_spool(harness.directory, limits=Limits(10**7, 10**7, 60.0))
     writer.append(predictions(map(str, range(1_500))))
 
-    def reject(events: list[Event]) -> None:
-        if len(events) == 500:
+    def reject(batch: Batch) -> None:
+        if len(batch.events) == 500:
             raise InterruptedByStop
 
     harness.destination.before_accept = reject
@@ -311,16 +214,40 @@ def test_events_accepted_before_a_stop_are_not_sent_again(harness: Harness) -> N
     assert first + again.destination.ids("prediction") == [str(number) for number in range(1_500)]
 
 
-def test_a_fatal_error_loses_no_event(harness: Harness) -> None:
-    """Events stay in the spool when access is denied and are sent by a later pass."""
+@pytest.mark.parametrize("reason", ["denied", "schema"])
+def test_a_stop_loses_no_event(harness: Harness, reason: Reason) -> None:
+    """Events stay in the spool while the publisher has stopped and are sent by a later pass."""
     writer, _ = small_spool(harness.directory)
     writer.append(predictions("a"))
+    writer.append([label("a")])
 
-    with fails_once(FatalError("denied", "no"), harness.destination), pytest.raises(FatalError):
+    with (
+        fails_once(StoppedError(reason, "no"), harness.destination),
+        pytest.raises(StoppedError),
+    ):
         harness.publisher.run_once()
+    assert harness.destination.ids("label") == []
     harness.publisher.run_once()
 
     assert harness.destination.ids("prediction") == ["a"]
+    assert harness.destination.ids("label") == ["a"]
+
+
+def test_an_error_of_one_version_does_not_delay_the_others(harness: Harness) -> None:
+    """Predictions of a version whose schema does not fit wait; those of the next one are sent."""
+    for version in ("one", "two"):
+        writer, _ = small_spool(harness.directory, version=version)
+        writer.append(predictions(version[:1]))
+
+    def reject(batch: Batch) -> None:
+        if batch.model.version == "one":
+            raise StoppedError("schema", "no")
+
+    harness.destination.before_accept = reject
+    with pytest.raises(StoppedError):
+        harness.publisher.run_once()
+
+    assert harness.destination.ids("prediction") == ["t"]
 
 
 def test_every_version_is_registered_before_its_events(harness: Harness) -> None:
@@ -331,8 +258,8 @@ def test_every_version_is_registered_before_its_events(harness: Harness) -> None
 
     harness.publisher.run_once()
 
-    assert [header.version for header in harness.registered] == ["one", "two"]
-    assert [model.version for model, _, _ in harness.destination.arrived] == ["one", "two"]
+    assert [header.version for header in harness.destination.registered] == ["one", "two"]
+    assert [batch.model.version for batch in harness.destination.arrived] == ["one", "two"]
 
 
 def test_the_backlog_counts_unpublished_events(tmp_path: Path) -> None:
@@ -348,12 +275,26 @@ def test_the_backlog_counts_unpublished_events(tmp_path: Path) -> None:
 
     harness.publisher.run_once()
     assert harness.value("publisher_backlog_events") == 1
-    assert harness.value("publisher_backlog_age_seconds") == 0
+    # The label's.
+    assert harness.value("publisher_backlog_age_seconds") > 1_000_000
 
     harness.now = 10.0
     harness.publisher.run_once()
     assert harness.value("publisher_backlog_events") == 0
     assert harness.value("publisher_backlog_bytes") == 0
+    assert harness.value("publisher_backlog_age_seconds") == 0
+
+
+def test_a_label_that_waits_on_purpose_is_not_old(tmp_path: Path) -> None:
+    """The delay before labels is no backlog's age, or an alert would fire in normal operation."""
+    harness = Harness(tmp_path, label_delay=10.0**10)
+    writer, _ = small_spool(tmp_path)
+    writer.append([label("a")])
+
+    harness.publisher.run_once()
+
+    assert harness.value("publisher_backlog_events") == 1
+    assert harness.value("publisher_backlog_age_seconds") == 0
 
 
 def test_a_dropped_segment_is_not_in_the_backlog(harness: Harness) -> None:
@@ -372,28 +313,17 @@ def test_a_dropped_segment_is_not_in_the_backlog(harness: Harness) -> None:
     assert harness.destination.ids("prediction") == ["b"]
 
 
-def test_pauses_double_up_to_the_longest() -> None:
-    """Each failure doubles the pause, within jitter; a longer Retry-After is respected."""
-    backoff = Backoff(1.0, 60.0)
+def test_labels_wait_for_a_segment_that_only_a_newer_publisher_understands(
+    harness: Harness,
+) -> None:
+    """It may hold their predictions; nothing of it is lost, and it shows in the metrics."""
+    writer, _ = small_spool(harness.directory)
+    writer.append([label("a")])
+    (harness.directory / "9-newer.jsonl").write_text('{"spool":2,"shape":"new"}\n{"p":"a"}\n')
 
-    pauses = [backoff.next() for _ in range(50)]
+    harness.publisher.run_once()
 
-    for number, pause in enumerate(pauses):
-        assert min(60.0, 2.0**number) / 2 <= pause <= min(60.0, 2.0**number)
-    assert backoff.next(at_least=300.0) == 300.0
-    backoff.reset()
-    assert backoff.next() <= 1.0
-
-
-def test_the_quarantine_is_bounded(tmp_path: Path) -> None:
-    """The oldest rejected events are dropped to make room for new ones."""
-    quarantine = Quarantine(tmp_path, max_bytes=2_000)
-
-    for number in range(100):
-        quarantine.add(str(number).encode(), "no")
-
-    files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == ["rejected.jsonl", "rejected.older.jsonl"]
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_200
-    last = (tmp_path / "rejected.jsonl").read_text().splitlines()[-1]
-    assert json.loads(last) == {"rejected": "no", "line": "99"}
+    assert harness.destination.ids("label") == []
+    assert harness.value("publisher_unreadable_segments", reason="unknown") == 1
+    assert harness.value("publisher_backlog_events") == 2
+    assert (harness.directory / "9-newer.jsonl").exists()

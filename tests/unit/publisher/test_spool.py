@@ -1,12 +1,15 @@
 """The publisher's side of the spool: reading, positions and removal of segments."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from publisher.spool import LinesRead, Position, Segment, Spool, SpoolError, read_lines
-from serving.spool import Limits
+from serving.spool_room import Limits
 from tests.support.spool import label, predictions, small_spool
 
 SEGMENT_PER_BATCH = Limits(max_bytes=1_000_000, segment_bytes=100_000, segment_seconds=0.0)
@@ -76,7 +79,7 @@ def test_an_incomplete_last_line_is_not_read(tmp_path: Path) -> None:
 
 def test_lines_across_chunk_boundaries_are_complete(tmp_path: Path) -> None:
     """A segment of several chunks yields every line in full."""
-    spool, _ = small_spool(tmp_path, Limits(100_000_000, 100_000_000, 60.0))
+    spool, _ = small_spool(tmp_path, limits=Limits(100_000_000, 100_000_000, 60.0))
     numbers = [str(number) for number in range(30_000)]
     spool.append(predictions(numbers))
     (segment,) = Spool(tmp_path, keep=False).segments()
@@ -91,8 +94,8 @@ def test_positions_survive_a_restart(tmp_path: Path) -> None:
     """A restarted publisher continues at the stored position."""
     segment = written(tmp_path, "abc", "a")
     reader = Spool(tmp_path, keep=False)
-    reader.advance_predictions(segment, read_all(segment))
-    reader.advance_labels(segment, read_all(segment, labels=True))
+    reader.advance(segment, "prediction", read_all(segment))
+    reader.advance(segment, "label", read_all(segment, labels=True))
     stored = reader.position(segment)
     reader.close()
 
@@ -115,9 +118,9 @@ def test_a_published_segment_is_removed(tmp_path: Path) -> None:
     reader = Spool(tmp_path, keep=False)
 
     assert not reader.finish(segment)
-    reader.advance_predictions(segment, read_all(segment))
+    reader.advance(segment, "prediction", read_all(segment))
     assert not reader.finish(segment)
-    reader.advance_labels(segment, read_all(segment, labels=True))
+    reader.advance(segment, "label", read_all(segment, labels=True))
     assert reader.finish(segment)
 
     assert reader.segments() == []
@@ -129,8 +132,8 @@ def test_a_kept_segment_is_renamed(tmp_path: Path) -> None:
     segment = written(tmp_path, "a")
     reader = Spool(tmp_path, keep=True)
     everything = read_all(segment)
-    reader.advance_predictions(segment, everything)
-    reader.advance_labels(segment, everything)
+    reader.advance(segment, "prediction", everything)
+    reader.advance(segment, "label", everything)
 
     assert reader.finish(segment)
 
@@ -147,8 +150,8 @@ def test_an_open_segment_is_not_removed(tmp_path: Path) -> None:
     reader = Spool(tmp_path, keep=False)
     (segment,) = reader.segments()
     everything = read_all(segment)
-    reader.advance_predictions(segment, everything)
-    reader.advance_labels(segment, everything)
+    reader.advance(segment, "prediction", everything)
+    reader.advance(segment, "label", everything)
 
     assert not reader.finish(segment)
     spool.close()
@@ -161,8 +164,8 @@ def test_an_incomplete_line_of_a_dead_worker_does_not_keep_a_segment(tmp_path: P
     segment.path.write_bytes(segment.path.read_bytes()[:-5])
     reader = Spool(tmp_path, keep=False)
     everything = read_all(segment)
-    reader.advance_predictions(segment, everything)
-    reader.advance_labels(segment, everything)
+    reader.advance(segment, "prediction", everything)
+    reader.advance(segment, "label", everything)
 
     assert reader.finish(segment)
 
@@ -177,14 +180,23 @@ def test_a_dropped_segment_has_no_events(tmp_path: Path) -> None:
     assert Spool(tmp_path, keep=False).finish(segment)
 
 
-@pytest.mark.parametrize("first", ["", "no json\n", '{"spool":2}\n', '{"prediction_id":"a"}\n'])
+@pytest.mark.parametrize("first", ["", "no json\n", '{"spool":1}\n', '{"prediction_id":"a"}\n'])
 def test_a_segment_without_header_is_set_aside(tmp_path: Path, first: str) -> None:
-    """A segment without a valid header is renamed and does not block the others."""
+    """A segment without a valid header is renamed and counted, and does not block the others."""
     (tmp_path / "1-a.jsonl").write_text(first)
     written(tmp_path)
+    reader = Spool(tmp_path, keep=False)
 
-    assert len(Spool(tmp_path, keep=False).segments()) == 1
+    assert len(reader.segments()) == 1
     assert (tmp_path / "1-a.unreadable").read_text() == first
+    assert reader.unreadable() == 1
+
+
+def test_files_are_readable_by_their_user_only(tmp_path: Path) -> None:
+    """Segments hold rows, which may be confidential."""
+    segment = written(tmp_path)
+
+    assert segment.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_only_one_publisher_reads_a_spool(tmp_path: Path) -> None:
@@ -195,9 +207,41 @@ def test_only_one_publisher_reads_a_spool(tmp_path: Path) -> None:
         Spool(first.directory, keep=False)
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_spool_that_is_not_writable_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Sent segments could not be removed, so the publisher does not start."""
+    monkeypatch.setattr("publisher.spool.os.open", _failing(code))
+
+    with pytest.raises(SpoolError, match=f"^{tmp_path}: {os.strerror(code)}$"):
+        Spool(tmp_path, keep=False)
+
+
+def test_a_full_disk_does_not_keep_the_publisher_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes room by removing what it has sent."""
+    monkeypatch.setattr("publisher.spool.os.open", _failing(errno.ENOSPC))
+
+    assert Spool(tmp_path, keep=False).segments() == []
+
+
+def _failing(code: int) -> Callable[[Path, int], int]:
+    """Return an os.open that fails to create files."""
+    real = os.open
+
+    def fail(path: Path, flags: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(code, os.strerror(code))
+        return real(path, flags)
+
+    return fail
+
+
 def test_segments_come_in_order_of_time(tmp_path: Path) -> None:
     """The oldest segment is first, whichever worker wrote it."""
-    (first, _), (second, _) = small_spool(tmp_path, SEGMENT_PER_BATCH), small_spool(tmp_path)
+    (first, _), (second, _) = small_spool(tmp_path, limits=SEGMENT_PER_BATCH), small_spool(tmp_path)
     first.append(predictions("a"))
     second.append(predictions("b"))
     first.append(predictions("c"))

@@ -1,0 +1,1 @@
+"""Query the prediction log, and say what is in it."""

@@ -1,0 +1,1 @@
+"""Replay a prediction log against another version of the model and print the differences."""
