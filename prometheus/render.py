@@ -4,6 +4,7 @@
 - prometheusrule.yaml: rules/*.yml in the form the Prometheus operator reads. Prometheus rejects the
   operator's keys and the operator rejects plain files, so the plain files are the source.
 - alertmanager.slack.yml: alertmanager.yml with the receivers of receivers.slack.yml.
+- slack.values.yaml: the same as Helm values for kube-prometheus-stack.
 - consoles/runbooks.html: runbooks.md as a page that Prometheus serves; it needs no internet.
 
 `--check` writes nothing and fails when a committed rendering is stale.
@@ -19,11 +20,9 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-# Where alerts find their runbooks: the page of the Prometheus that evaluates them.
-PAGE = "{{ $externalURL }}/consoles/runbooks.html"
-# The same for the operator's Prometheus, which serves no such page unless it is mounted: put the
-# address of your own copy of runbooks.md here.
-RUNBOOKS = PAGE
+# Where the operator mounts the Secret, and Alertmanager then runs: api_url_file is relative to it.
+ALERTMANAGER_DIRECTORY = "/etc/alertmanager"
+RECEIVERS_SECRET = "alertmanager-receivers"  # noqa: S105 a name
 
 
 class _Dumper(yaml.SafeDumper):
@@ -52,8 +51,12 @@ def prometheus_rule() -> str:
         "metadata": {"name": "model"},
         "spec": {"groups": rule_groups()},
     }
-    text = yaml.dump(rule, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
-    return "# Generated from rules/*.yml by render.py; edit those.\n" + text.replace(PAGE, RUNBOOKS)
+    text = _yaml(rule)
+    return "# Generated from rules/*.yml by render.py; edit those.\n" + text
+
+
+def _yaml(content: object) -> str:
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
 
 def alertmanager_with_slack() -> str:
@@ -62,6 +65,33 @@ def alertmanager_with_slack() -> str:
     shared = source[source.index("route:") : source.index("receivers:")]
     header = "# Generated from alertmanager.yml and receivers.slack.yml by render.py; edit those.\n"
     return header + shared + (HERE / "receivers.slack.yml").read_text()
+
+
+def slack_values() -> str:
+    """Return Helm values with which Alertmanager sends to Slack.
+
+    As a map and not as `stringConfig`, in which Helm would expand the templates of the messages.
+    """
+    values = {
+        "tplConfig": False,
+        "config": yaml.safe_load(alertmanager_with_slack()),
+        "alertmanagerSpec": {
+            "containers": [{"name": "alertmanager", "workingDir": ALERTMANAGER_DIRECTORY}],
+            "volumes": [{"name": "receivers", "secret": {"secretName": RECEIVERS_SECRET}}],
+            "volumeMounts": [
+                {
+                    "name": "receivers",
+                    "mountPath": f"{ALERTMANAGER_DIRECTORY}/secrets",
+                    "readOnly": True,
+                }
+            ],
+        },
+    }
+    header = (
+        "# Generated from alertmanager.yml and receivers.slack.yml by render.py; edit those.\n"
+        f"# Needs the Secret {RECEIVERS_SECRET} with the key slack_webhook_url: k8s/README.md.\n"
+    )
+    return header + _yaml({"alertmanager": values})
 
 
 def runbook_page() -> str:
@@ -75,7 +105,7 @@ def runbook_page() -> str:
 <title>Runbooks</title>
 <style>
 body {{max-width: 50rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 sans-serif}}
-h2:target {{background: #fe8}} code {{background: #eee}}
+h2:target, h2:has(:target) {{background: #fe8}} code {{background: #eee}}
 </style>
 {body}
 </html>
@@ -90,7 +120,9 @@ def _block(block: str) -> Iterator[str]:
         yield f"<p>{_inline(block)}</p>"
         return
     name = first.lstrip("# ")
-    yield f'<h{level} id="{name.lower()}">{name}</h{level}>'
+    # Two ids: runbook_url has the one in lower case, a link of a dashboard the alert's name.
+    anchor = f'<a id="{name}">{name}</a>'
+    yield f'<h{level} id="{name.lower()}">{anchor}</h{level}>'
     if rest:
         yield f"<p>{_inline(rest)}</p>"
 
@@ -105,6 +137,7 @@ def _inline(text: str) -> str:
 RENDERINGS: dict[str, Callable[[], str]] = {
     "prometheusrule.yaml": prometheus_rule,
     "alertmanager.slack.yml": alertmanager_with_slack,
+    "slack.values.yaml": slack_values,
     "consoles/runbooks.html": runbook_page,
 }
 

@@ -1,4 +1,4 @@
-"""What the rules cost: a real Prometheus scrapes made-up pods and says how long its groups took.
+"""What the rules cost: a real Prometheus with them beside one without; both scrape made-up pods.
 
 `--features 200 --pods 10 --versions 2` is the large case of docs/drift.md; the default is the
 example: 12 signals of one model on one pod.
@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from operator import itemgetter
@@ -26,13 +26,19 @@ from urllib.request import urlopen
 
 from tools import ROOT
 
+RULES = ROOT / "prometheus" / "rules" / "*.yml"
 BINS = 10
+PAIRS = 20
 ROWS_A_SECOND = 20
 MINUTE, DAY = 60, 86_400
 START = time.time()
 
+# Groups are evaluated every minute, every third or every fourth one: so each has its share.
+MINUTES = 12
 # The median of the evaluations: one of them is as slow as the machine is busy.
-DURATION = "quantile_over_time(0.5, prometheus_rule_group_last_duration_seconds[4m])"
+DURATION = f"quantile_over_time(0.5, prometheus_rule_group_last_duration_seconds[{MINUTES}m])"
+# In seconds a minute. Unlike durations, it does not depend on what else the machine does.
+CPU = f"60 * rate(process_cpu_seconds_total[{MINUTES}m])"
 COUNTS = {
     "series scraped": 'sum(scrape_samples_scraped{job="model"})',
     "series recorded": 'count({__name__=~".+:.+"})',
@@ -71,6 +77,21 @@ def exposition(size: Size, seconds: float, version: int) -> Iterator[str]:
     yield f"model_predictions_total{{{labels}}} {rows}"
     for feature in range(size.features):
         yield from _feature(f'{labels},feature="f{feature:03}"', rows)
+    for number in range(min(PAIRS, size.features - 1)):
+        yield from _pair(labels, number, rows)
+
+
+def _pair(labels: str, number: int, rows: int) -> Iterator[str]:
+    features = f"f{number:03}", f"f{number + 1:03}"
+    pair = f'{labels},pair="{" and ".join(features)}"'
+    yield f"model_feature_pair_total{{{pair}}} {rows}"
+    for sign, share in (("pos", 0.8), ("neg", 0.2)):
+        yield f'model_feature_pair_zscore_sum_total{{{pair},sign="{sign}"}} {share * rows}'
+    for feature in features:
+        member = f'{pair},feature="{feature}"'
+        yield f"model_feature_pair_reference_correlation{{{member}}} 0.6"
+    yield f"model_feature_pair_reference_variance{{{pair}}} 0.41"
+    yield f"model_feature_pair_reference_rows{{{pair}}} 1282"
 
 
 def _feature(labels: str, rows: int) -> Iterator[str]:
@@ -117,8 +138,8 @@ def exporter(size: Size) -> Iterator[int]:
         server.shutdown()
 
 
-def configure(folder: Path, size: Size, exporter_port: int, port: int) -> None:
-    """Write prometheus.yml: the project's rules, this size's pods, and Prometheus itself."""
+def configure(folder: Path, size: Size, exporter_port: int, port: int, rules: list[Path]) -> None:
+    """Write prometheus.yml: the rules, this size's pods, and Prometheus itself."""
     pods = [
         {
             "job_name": f"pod-{version}-{pod}",
@@ -136,7 +157,7 @@ def configure(folder: Path, size: Size, exporter_port: int, port: int) -> None:
     itself = {"job_name": "itself", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
     config = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
-        "rule_files": [str(ROOT / "prometheus" / "rules" / "*.yml")],
+        "rule_files": [str(each) for each in rules],
         "scrape_configs": [*pods, itself],
     }
     # JSON is YAML.
@@ -198,7 +219,7 @@ def _recorded(size: Size) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         "model:increase",
         [(f'window="1m",{each},{more}', value) for each in signals for more, value in counters],
     )
-    yield "model_feature:pearson", [(f'window="1m",{each}', rows + BINS - 1) for each in signals]
+    yield "model_feature:minute_variation", [(each, BINS - 1) for each in signals]
     yield (
         "model_feature_bin:ratio",
         [(f'window="1h",{each},{bin_}', 1 / BINS) for each in signals for bin_ in bins],
@@ -215,20 +236,22 @@ def _signals(size: Size) -> Iterator[str]:
             yield f'model="synthetic",version="v{version}",feature="f{feature:03}"'
 
 
-def report(address: str) -> Iterator[str]:
-    """Yield one line per figure."""
+def report(address: str, without_rules: str) -> Iterator[str]:
+    """Yield one line per figure of the Prometheus with rules, and what it needs more CPU for."""
     for what, query in COUNTS.items():
         yield f"{what}: {_number(address, query):,.0f}"
-    evaluated = _number(address, "max(timestamp(model_feature:rows))")
+    evaluated = _number(address, "max(timestamp(model:increase{window='1m'}))")
     difference = _number(address, DIFFERENCE, evaluated)
     yield f"rows of 3 minutes that the rules count and the counters do not: {difference:g}"
     for group in _ask(address, f"sort_desc({DURATION})"):
         name = group["metric"]["rule_group"].rpartition(";")[2]
         yield f"{name}: {1000 * float(group['value'][1]):.1f} ms an evaluation"
-    for rule in sorted(_rules(address), key=itemgetter("evaluationTime"), reverse=True)[:8]:
+    for rule in sorted(_rules(address), key=itemgetter("evaluationTime"), reverse=True)[:12]:
         yield f"  {rule['name']}: {1000 * rule['evaluationTime']:.1f} ms"
     a_minute = _number(address, f"60 * sum({DURATION} / prometheus_rule_group_interval_seconds)")
     yield f"all groups: {1000 * a_minute:,.0f} ms a minute"
+    cpu = _number(address, CPU) - _number(without_rules, CPU)
+    yield f"CPU of the rules: {1000 * cpu:,.0f} ms a minute"
 
 
 def _number(address: str, query: str, time: float | None = None) -> float:
@@ -257,20 +280,29 @@ def _require(program: str) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Serve, scrape, wait, report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    for name, default in (("features", 12), ("pods", 1), ("versions", 1), ("minutes", 5)):
+    for name, default in (("features", 12), ("pods", 1), ("versions", 1)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     options = parser.parse_args(arguments)
     size = Size(options.features, options.pods, options.versions)
-    with tempfile.TemporaryDirectory() as name, exporter(size) as target:
-        folder = Path(name)
-        port = _free_port()
-        configure(folder, size, target, port)
+    with exporter(size) as target, ExitStack() as stack:
+        with_rules, without = (
+            stack.enter_context(scraping(size, target, rules)) for rules in ([RULES], [])
+        )
+        # Real minutes, as nothing makes a group hurry. The first ones are not like the others.
+        time.sleep(MINUTE * (MINUTES + 2))
+        for line in report(with_rules, without):
+            print(line)
+
+
+@contextmanager
+def scraping(size: Size, exporter_port: int, rules: list[Path]) -> Iterator[str]:
+    """Run a Prometheus that has a day behind it and scrapes the pods; yield its address."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), _free_port()
+        configure(folder, size, exporter_port, port, rules)
         backfill(folder, size, int(time.time()))
         with prometheus(folder, port) as address:
-            # Real minutes: a group says what its last evaluation took, and nothing makes it hurry.
-            time.sleep(MINUTE * options.minutes)
-            for line in report(address):
-                print(line)
+            yield address
 
 
 def _free_port() -> int:

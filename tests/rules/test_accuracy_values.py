@@ -144,17 +144,19 @@ class Feedback:
     def _whole(self, window: str, minute: int, chosen: npt.NDArray[np.bool_]) -> dict[str, float]:
         minutes = self.predictions(window, minute)
         rows, effect = minutes.sum(axis=0), design_effect(minutes, TRAINED)
-        labels = chosen.sum() / effect
-        judged = accuracy(self.error[chosen], effect)
+        coverage = chosen.sum() / rows.sum()
+        of_labels = 1 + (effect - 1) * min(coverage, 1)
+        labels = chosen.sum() / of_labels
+        judged = accuracy(self.error[chosen], of_labels)
         expected_mae = float(np.average(BIN_ERRORS, weights=rows))
         values = judged | {
             "feedback_rows": float(chosen.sum()),
             "effective_feedback_rows": float(labels),
             "student_quantile": student_quantile(labels),
             "feedback_delay_seconds": float(self.delay[chosen].mean()),
-            "feedback_coverage": float(chosen.sum() / rows.sum()),
+            "feedback_coverage": float(coverage),
             "expected_mae": expected_mae,
-            **self._selection(rows, effect, chosen),
+            **self._selection(rows, 1 / labels + effect / rows.sum(), chosen),
         }
         spread = np.abs(self.error[chosen]).std() / np.sqrt(labels - 1)
         near_end = judged["mae"] - 3.29 * np.hypot(spread, promised_standard_error())
@@ -164,7 +166,7 @@ class Feedback:
         return values | {"mae_standard_error": float(spread)}
 
     def _selection(
-        self, rows: Floats, effect: float, chosen: npt.NDArray[np.bool_]
+        self, rows: Floats, variance: float, chosen: npt.NDArray[np.bool_]
     ) -> dict[str, float]:
         error = np.abs(self.error[chosen])
         count, total = (
@@ -175,7 +177,7 @@ class Feedback:
         return {
             "stratified_mae": float(np.average(total[seen] / count[seen], weights=rows[seen])),
             "label_psi": float(stats.entropy(p, q) + stats.entropy(q, p)),
-            "label_psi_noise": float((len(q) - 1) * effect * (1 / chosen.sum() + 1 / rows.sum())),
+            "label_psi_noise": float((len(q) - 1) * variance),
         }
 
     def promises(self, minute: int) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from bundle.arrays import Floats
-from tests.support.promtool import absent, check, equals, series, started
+from tests.support.promtool import LATE, absent, check, equals, series, started
 
 LABELS = {"job": "model", "model": "loans", "version": "a", "feature": "ph"}
 SCRAPE = 15
@@ -32,6 +32,8 @@ class Replica:
     fails: npt.NDArray[np.intp] = field(default_factory=lambda: np.array([], np.intp))
     restarts: tuple[int, ...] = ()
     first_start: float = 0.0
+    # The first scrape with the series of this version, which a running process has reloaded.
+    reload: int = 0
 
     def inputs(self, *, with_start: bool = True) -> Iterator[dict[str, str]]:
         """Yield the series as Prometheus sees them."""
@@ -39,7 +41,9 @@ class Replica:
         counters, start = self._counters()
         for index, counter in enumerate(counters.T):
             labels = LABELS | target | {"bin": f"{index:02}"}
-            yield series("model_feature_bin_total", labels, self._seen(counter))
+            seen = self._seen(counter)
+            seen[: self.reload] = np.nan
+            yield series("model_feature_bin_total", labels, seen)
         if with_start:
             name, labels, _ = started(target, 0)
             yield series(name, labels, self._seen(start))
@@ -88,6 +92,9 @@ CASES = {
     "the service restarts after three minutes": [
         Replica(arrivals(5, down=(95, 107)), fails=np.arange(95, 107), restarts=(107,))
     ],
+    "the service reloads another version": [
+        Replica(arrivals(15, down=(0, 100)), reload=100, fails=some(15, 0.1))
+    ],
     "the service restarts again and again": [Replica(arrivals(6), restarts=(50, 57, 63, 90))],
     "one of three replicas restarts": [
         Replica(arrivals(7, share=0.5), "0"),
@@ -129,7 +136,7 @@ def test_a_minute_holds_its_rows(tmp_path: Path) -> None:
         f"{SCRAPE}s",
         [entry for replica in replicas for entry in replica.inputs()],
         [
-            equals("model:increase", labels | {"bin": f"{index:02}"}, count, 12)
+            equals("model:increase", labels | {"bin": f"{index:02}"}, count, 12 - LATE)
             for index, count in enumerate(np.asarray(rows))
         ],
     )

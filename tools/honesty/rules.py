@@ -1,7 +1,7 @@
-"""The drift statistics and alerts of prometheus/rules, evaluated every minute on minute counts.
+"""The drift statistics and alerts of prometheus/rules, on minute counts.
 
-One signal at a time; arrays have a value per minute (minutes,) or per minute and bin (minutes,
-bins). What Prometheus lacks is NaN here, and every comparison with it is false.
+One signal, or one pair of them, at a time; arrays have a value per minute (minutes,) or per minute
+and bin (minutes, bins). What Prometheus lacks is NaN here, and every comparison with it is false.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bundle.arrays import Floats
+from bundle.manifest import Pair
 
 Flags = NDArray[np.bool_]
 Interval = tuple[int, int]
@@ -21,9 +22,13 @@ HOUR, DAY, WEEK = 60, 1_440, 10_080
 WINDOWS = {"1h": HOUR, "1d": DAY}
 # The references of the hour, and how many minutes ago they were.
 PAST = {"yesterday": DAY, "last_week": WEEK}
+# When a day of the week that differs from training is over, or has not begun.
+BETWEEN = 3 * DAY
 
 # The upper quartile of the normal distribution.
 _QUARTILE = 0.674489750
+# A smaller variance is none.
+_NONE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,14 @@ class Thresholds:
     log_variance: float = 0.22314
     bin_gain: float = 0.06
     z_bin: float = 4
+    correlation: float = 0.2
+    z_correlation: float = 4
     # Minutes: `for` and `keep_firing_for`.
     drift_for: int = 5
     sudden_for: int = 30
-    # How often the group `sudden` is evaluated.
+    correlation_for: int = 30
+    # How often the groups `statistics` and `sudden` are evaluated.
+    statistics_interval: int = 3
     sudden_interval: int = 4
     keep_firing_for: int = 360
 
@@ -208,16 +217,20 @@ class Statistics:
         return comparison.verdict(self.effective_rows[name], self._thresholds)
 
     @cached_property
-    def mean(self) -> Floats:
-        """Return the mean of z over the hour, NaN without rows."""
-        rows = np.where(self._rows["1h"] > 0, self._rows["1h"], np.nan)
-        return window(self._minutes.z, HOUR) / rows
+    def rows(self) -> dict[str, Floats]:
+        """Return the rows of each window, NaN without any."""
+        return {name: np.where(rows > 0, rows, np.nan) for name, rows in self._rows.items()}
 
     @cached_property
-    def variance(self) -> Floats:
-        """Return the variance of z over the hour."""
-        rows = np.where(self._rows["1h"] > 0, self._rows["1h"], np.nan)
-        return np.asarray(window(self._minutes.z_squared, HOUR) / rows - self.mean**2)
+    def means(self) -> dict[str, Floats]:
+        """Return the mean of z over each window, NaN without rows."""
+        return {n: window(self._minutes.z, size) / self.rows[n] for n, size in WINDOWS.items()}
+
+    @cached_property
+    def variances(self) -> dict[str, Floats]:
+        """Return the variance of z over each window."""
+        squares = {n: window(self._minutes.z_squared, size) for n, size in WINDOWS.items()}
+        return {n: each / self.rows[n] - self.means[n] ** 2 for n, each in squares.items()}
 
     def changed(self, statistic: str, reference: str) -> Floats:
         """Return 1 where a statistic of the hour changed since the reference, 0 where it did not.
@@ -232,13 +245,15 @@ class Statistics:
         return np.where(enough & np.isfinite(sampling_variance), found, np.nan)
 
     def _mean_changed(self, reference: str, sampling_variance: Floats) -> Flags:
-        shift = np.abs(self.mean - _or(self.mean, reference, 0.0))
-        error = np.sqrt(sampling_variance * np.maximum(self.variance, 0))
+        mean = self.means["1h"]
+        shift = np.abs(mean - _or(mean, reference, 0.0))
+        error = np.sqrt(sampling_variance * np.maximum(self.variances["1h"], 0))
         return np.asarray((shift > self._thresholds.mean) & (shift > self._thresholds.z * error))
 
     def _variance_changed(self, reference: str, sampling_variance: Floats) -> Flags:
         """Judge the logarithm, whose variance is (kurtosis - 1) / n."""
-        change = np.abs(np.log(self.variance / _or(self.variance, reference, 1.0)))
+        variance = self.variances["1h"]
+        change = np.abs(np.log(variance / _or(variance, reference, 1.0)))
         error = np.sqrt(sampling_variance * (self._training.kurtosis - 1))
         limit = self._thresholds
         return np.asarray((change > limit.log_variance) & (change > limit.z * error))
@@ -249,6 +264,70 @@ class Statistics:
         error = np.sqrt(q * (1 - q) * sampling_variance[:, None])
         limit = self._thresholds
         return np.asarray(((gain > limit.bin_gain) & (gain > limit.z_bin * error)).any(axis=1))
+
+
+class Correlation:
+    """The recorded series of one pair of signals, from Σ of the products of z (minutes,)."""
+
+    def __init__(
+        self,
+        signals: tuple[Statistics, Statistics],
+        products: Floats,
+        training: Pair,
+        thresholds: Thresholds = THRESHOLDS,
+    ) -> None:
+        self._signals = signals
+        self.products = products
+        self.training = training
+        self._thresholds = thresholds
+
+    @cached_property
+    def correlation(self) -> dict[str, Floats]:
+        """Return the correlation over each window, NaN without rows or without variance."""
+        return {name: self._correlation(name, size) for name, size in WINDOWS.items()}
+
+    def _correlation(self, name: str, minutes: int) -> Floats:
+        first, second = self._signals
+        product = window(self.products, minutes) / first.rows[name]
+        covariance = product - first.means[name] * second.means[name]
+        variances = first.variances[name] * second.variances[name]
+        return np.asarray(covariance / np.sqrt(np.where(variances > _NONE, variances, np.nan)))
+
+    def effective_rows(self, name: str) -> Floats:
+        """Return the rows of a window over the larger one of both design effects."""
+        return np.minimum(*(each.effective_rows[name] for each in self._signals))
+
+    def changed(self, name: str, reference: str) -> Floats:
+        """Return 1 where the correlation of a window changed since the reference, 0 where not.
+
+        NaN with too few rows, no reference, or another variance.
+        """
+        limit, rows = self._thresholds, self.effective_rows(name)
+        correlation, reference_rows = self._reference(name, reference)
+        error = np.sqrt(
+            self.training.variance
+            * (
+                1 / np.where(reference_rows >= limit.rows, reference_rows, np.nan)
+                + 1 / np.where(rows >= limit.rows, rows, np.nan)
+            )
+        )
+        change = np.abs(self.correlation[name] - correlation)
+        found = (change > limit.correlation) & (change > limit.z_correlation * error)
+        known = np.isfinite(error) & self._has_training_variance(name)
+        return np.where(known, found, np.nan)
+
+    def _reference(self, name: str, reference: str) -> tuple[Floats, Floats]:
+        """Return the correlation of a reference and its rows, each (minutes,)."""
+        if reference == "training":
+            shape, training = self.products.shape, self.training
+            return np.full(shape, training.correlation), np.full(shape, float(training.rows))
+        minutes = PAST[reference]
+        return ago(self.correlation[name], minutes), ago(self.effective_rows(name), minutes)
+
+    def _has_training_variance(self, name: str) -> Flags:
+        variances = (np.maximum(each.variances[name], _NONE) for each in self._signals)
+        logarithms = [np.abs(np.log(each)) for each in variances]
+        return np.asarray(np.max(logarithms, axis=0) <= self._thresholds.log_variance)
 
 
 STATISTICS = ("psi", "mean", "variance", "bin")
@@ -262,25 +341,49 @@ def _or(values: Floats, reference: str, in_training: float) -> Floats:
 
 
 def feature_drift(series: Statistics, thresholds: Thresholds = THRESHOLDS) -> Flags:
-    """Return at which minutes the expression of FeatureDrift holds."""
+    """Return at which minutes the expression of FeatureDrift holds.
+
+    The alert is evaluated every minute on what its group recorded last, and so are those below.
+    """
     hour = series.compare("1h", "training")
     has_a_day = np.arange(len(hour.psi)) >= DAY
     is_large = hour.psi - hour.noise > thresholds.effect_first_day
     agrees = (series.verdict("1h") == 1) & (series.verdict("1d") == 1)
-    return np.asarray(agrees & (is_large | has_a_day))
+    holds = np.asarray(agrees & (is_large | has_a_day) & ~_is_weekly(series))
+    return _now_and_then(holds, thresholds.statistics_interval)
+
+
+def _is_weekly(series: Statistics) -> Flags:
+    """Return at which minutes the hour is as it was a week ago, and the day was as in training."""
+    was_as_trained = ago(series.verdict("1d"), BETWEEN) == 0
+    return np.asarray((series.verdict("1h", "last_week") == 0) & was_as_trained)
 
 
 def feature_drift_sudden(
     series: Statistics, statistic: str, thresholds: Thresholds = THRESHOLDS
 ) -> Flags:
-    """Return at which minutes the expression of FeatureDriftSudden holds for one statistic.
-
-    The alert is evaluated every minute on what its group recorded last.
-    """
+    """Return at which minutes the expression of FeatureDriftSudden holds for one statistic."""
     changed = {name: series.changed(statistic, name) for name in ("training", *PAST)}
     since_yesterday = (changed["training"] == 1) & (changed["yesterday"] == 1)
-    holds = since_yesterday & (changed["last_week"] != 0)
-    interval = thresholds.sudden_interval
+    return _sudden(since_yesterday & (changed["last_week"] != 0), thresholds)
+
+
+def correlation_drift(series: Correlation, thresholds: Thresholds = THRESHOLDS) -> Flags:
+    """Return at which minutes the expression of CorrelationDrift holds."""
+    changed = {name: series.changed("1h", name) for name in ("training", *PAST)}
+    is_sudden = (changed["yesterday"] == 1) & (changed["last_week"] != 0)
+    lasts = series.changed("1d", "training") == 1
+    return _sudden((changed["training"] == 1) & (lasts | is_sudden), thresholds)
+
+
+def _sudden(holds: Flags, thresholds: Thresholds) -> Flags:
+    """Return at every minute what the group `sudden` recorded last, from the statistics then."""
+    statistics = _now_and_then(holds, thresholds.statistics_interval)
+    return _now_and_then(statistics, thresholds.sudden_interval)
+
+
+def _now_and_then(holds: Flags, interval: int) -> Flags:
+    """Return at every minute what a group recorded last that is evaluated now and then."""
     return np.repeat(holds[::interval], interval)[: len(holds)]
 
 
@@ -306,7 +409,13 @@ def alerts(
     minutes: Minutes, training: Training, thresholds: Thresholds = THRESHOLDS
 ) -> dict[str, list[Interval]]:
     """Return by alert, and by statistic for the sudden ones, when it fires."""
-    series = Statistics(minutes, training, thresholds)
+    return signal_alerts(Statistics(minutes, training, thresholds), thresholds)
+
+
+def signal_alerts(
+    series: Statistics, thresholds: Thresholds = THRESHOLDS
+) -> dict[str, list[Interval]]:
+    """Return the same for what is recorded."""
     keep = thresholds.keep_firing_for
     found = {
         f"sudden {name}": [
@@ -316,3 +425,9 @@ def alerts(
     }
     drift = firing(feature_drift(series, thresholds), thresholds.drift_for, keep)
     return {"drift": [*drift], **found}
+
+
+def pair_alerts(series: Correlation, thresholds: Thresholds = THRESHOLDS) -> list[Interval]:
+    """Return when CorrelationDrift fires."""
+    holds = correlation_drift(series, thresholds)
+    return [*firing(holds, thresholds.correlation_for, thresholds.keep_firing_for)]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.arrays import Floats
+from bundle.pairs import describe_pair
 from bundle.reference import describe
 from serving.metrics.repeats import SPANS, Repeats
 from tools import ROOT
@@ -24,11 +25,14 @@ from tools.honesty.rules import (
     HOUR,
     THRESHOLDS,
     WEEK,
+    Correlation,
     Interval,
     Minutes,
+    Statistics,
     Training,
-    alerts,
     divergence,
+    pair_alerts,
+    signal_alerts,
     smooth,
 )
 from tools.honesty.streams import CHANGES, TRAFFIC, Change, Rows, Traffic
@@ -164,22 +168,42 @@ def _repeats(stream: Stream) -> dict[str, Floats]:
     found: dict[str, Floats] = {span: np.zeros(stream.minutes) for span in SPANS}
     starts = np.searchsorted(stream.rows.minute, np.arange(1, stream.minutes))
     with tempfile.TemporaryDirectory() as directory, patch("time.monotonic") as clock:
-        memory = Repeats(Path(directory))
+        memory = Repeats(Path(directory), stream.rows.values.shape[1])
         for minute, rows in enumerate(np.split(stream.rows.values, starts)):
             clock.return_value = 60.0 * minute
-            for span, earlier in memory.count(rows).items():
+            memory.add(rows)
+            for span, earlier in memory.count().items():
                 found[span][minute] = earlier
     return found
 
 
 def own_alarms(stream: Stream) -> Alarms:
-    """Return by rule and signal when this project's alerts fire, and PSI > 0.2 by the hour."""
-    found: Alarms = {OURS: [], FIXED: []}
-    for minutes, training in count(stream):
-        intervals = [each for alert in alerts(minutes, training).values() for each in alert]
-        found[OURS].append(sorted(intervals))
-        found[FIXED].append(_fixed(minutes, training))
-    return found
+    """Return by rule and signal when this project's alerts fire, and PSI > 0.2 by the hour.
+
+    An alert about a pair counts for both of its signals.
+    """
+    counted = [*count(stream)]
+    series = [Statistics(minutes, training) for minutes, training in counted]
+    own = [[each for alert in signal_alerts(one).values() for each in alert] for one in series]
+    for first, pair in pairs(stream, series):
+        alarms = pair_alerts(pair)
+        for signal in (first, first + 1):
+            own[signal] += alarms
+    return {OURS: [sorted(each) for each in own], FIXED: [_fixed(*each) for each in counted]}
+
+
+def pairs(stream: Stream, series: Sequence[Statistics]) -> Iterator[tuple[int, Correlation]]:
+    """Yield the pairs of neighbouring signals with the number of the first one.
+
+    Also those that are too weakly correlated for a bundle to name them.
+    """
+    mean, sigma = stream.training.mean(axis=0), stream.training.std(axis=0)
+    z, trained = (stream.rows.values - mean) / sigma, (stream.training - mean) / sigma
+    for first in range(0, z.shape[1] - 1, 2):
+        names = f"s{first}", f"s{first + 1}"
+        training = describe_pair(names, trained[:, first], trained[:, first + 1])
+        products = _per_minute(stream, z[:, first] * z[:, first + 1])
+        yield first, Correlation((series[first], series[first + 1]), products, training)
 
 
 def _fixed(minutes: Minutes, training: Training) -> list[Interval]:

@@ -59,8 +59,10 @@ NOTES = (
     lasts longer than a day counts once more for each further day.""",
     """Evidently compares with the training rows, by the test and the threshold that its report
     chooses for them. NannyML sets its thresholds by a week of undrifted traffic. Both get every
-    row. NannyML's multivariate calculator runs where the correlation changes; no other rule sees
-    pairs of signals.""",
+    row. NannyML's multivariate calculator runs where the correlation changes, and nothing else of
+    theirs sees pairs of signals.""",
+    """Signals are watched in pairs, as if the bundle named each signal with its neighbour. An alert
+    about a pair counts for both.""",
     "A rule with many false alarms also alarms soon after a change that it does not see.",
 )
 
