@@ -27,6 +27,7 @@ from tests.support.grafana import (
 )
 from tests.support.machine import require
 from tests.support.promtool import RULES
+from tools import ROOT
 
 STEMS = [path.stem for path in dashboard_files()]
 PANELS = [
@@ -38,7 +39,7 @@ PANELS = [
 # Panels of the publisher's metrics.
 EXPORT = [
     panel
-    for panel in panels(dashboard("service"))
+    for panel in panels(dashboard("export"))
     if any("publisher_" in target["expr"] for target in panel.get("targets", ()))
 ]
 QUERIES = panel_queries() + annotation_queries() + variable_queries()
@@ -51,6 +52,9 @@ VALUES = {
     "model": "loans",
     "version": ".+",
     "feature": "prediction",
+    "window": "1h",
+    "task": "regression",
+    "publisher": "publisher",
 }
 
 on_each_dashboard = pytest.mark.parametrize("stem", STEMS)
@@ -59,8 +63,17 @@ on_each_query = pytest.mark.parametrize("query", QUERIES, ids=str)
 
 
 def test_the_dashboards_are_found() -> None:
-    """The dashboards model and service are among the dashboards that the other tests check."""
-    assert {"model", "service"} <= set(STEMS)
+    """There is one per question, and accuracy is asked differently of each task."""
+    assert STEMS == [
+        "accuracy-classification",
+        "accuracy-regression",
+        "drift",
+        "export",
+        "load",
+        "overview",
+        "service",
+        "versions",
+    ]
 
 
 @on_each_dashboard
@@ -88,12 +101,19 @@ def test_each_dashboard_opens_on_the_last_hour(stem: str) -> None:
 
 @on_each_dashboard
 def test_dashboards_link_to_each_other(stem: str) -> None:
-    """A link by tag leads to all dashboards and keeps the time range and the variables."""
-    [link] = dashboard(stem)["links"]
+    """The same links are on all; they keep the time range, and accuracy's follows the task."""
+    links = dashboard(stem)["links"]
+    uids = {path.partition("?")[0].removeprefix("/d/") for path in (each["url"] for each in links)}
 
-    assert (link["type"], link["tags"]) == ("dashboards", ["ml-monitoring"])
-    assert link["keepTime"]
-    assert link["includeVars"]
+    assert links == dashboard("overview")["links"]
+    assert all(link["keepTime"] for link in links)
+    assert {uid for name in ("regression", "classification") for uid in _for_task(uids, name)} == {
+        f"ml-{name}" for name in STEMS
+    }
+
+
+def _for_task(uids: set[str], task: str) -> set[str]:
+    return {uid.replace("$task", task) for uid in uids}
 
 
 @on_each_dashboard
@@ -141,13 +161,15 @@ def test_variables_are_defined_and_used(stem: str) -> None:
 
     assert used == names
     assert all(variable["label"] and variable["description"] for variable in variables)
-    assert all(variable["datasource"] == DATASOURCE for variable in variables)
+    assert all(each["datasource"] == DATASOURCE for each in variables if each["type"] == "query")
 
 
 @on_each_dashboard
 def test_variables_query_labels_of_known_series(stem: str) -> None:
     """Each variable queries label_values and refreshes whenever the time range changes."""
     for variable in dashboard(stem)["templating"]["list"]:
+        if variable["type"] == "custom":
+            continue
         selector, label = label_values(variable)
         [name] = metric_names(selector)
 
@@ -205,11 +227,15 @@ def test_tables_use_instant_queries(panel: Json) -> None:
 @pytest.mark.parametrize(
     ("stem", "title", "values"),
     [
-        ("model", "PSI above noise, 1 h window", [0.1]),
+        ("drift", "PSI above noise", [0.1]),
+        ("drift", "Out of training's range", [0.02]),
+        ("overview", "Latency of POST /predict", [0.3]),
+        ("load", "p95 latency: client and server", [0.3]),
+        ("accuracy-regression", "Worse at least by", [0.1]),
         ("service", "Latency of POST /predict", [0.3]),
         ("service", "Error budget burn rate", [6, 14.4]),
         ("service", "Latency budget burn rate", [6, 14.4]),
-        ("service", "Age of the oldest event that waits", [600]),
+        ("export", "Age of the oldest event that waits", [600]),
     ],
 )
 def test_thresholds_are_drawn(stem: str, title: str, values: list[float]) -> None:
@@ -227,19 +253,40 @@ def test_the_backlogs_threshold_is_that_of_the_alert() -> None:
     [compared] = {
         float(found)
         for rule in rules
-        for found in re.findall(r"publisher_backlog_age_seconds\) > (\d+)", rule["expr"])
+        for found in re.findall(r"publisher_backlog_age_seconds\[5m\]\)\) > (\d+)", rule["expr"])
     }
-    [panel] = [each for each in EXPORT if "publisher_backlog_age_seconds" in str(each["targets"])]
+    backlog = [each for each in EXPORT if "publisher_backlog_age_seconds" in str(each["targets"])]
+    limits = re.findall(r'"value": (\d+)', json.dumps([each["fieldConfig"] for each in backlog]))
 
-    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == compared
+    assert len(backlog) == 2
+    assert [float(limit) for limit in limits if float(limit) == compared] == [compared] * 2
 
 
-def test_the_publishers_panels_explain_missing_data() -> None:
-    """Without the optional publisher, its panels show "No publisher" instead of "No data"."""
-    texts = {panel["title"]: panel["fieldConfig"]["defaults"].get("noValue") for panel in EXPORT}
+def test_without_a_publisher_the_export_says_what_to_set() -> None:
+    """The first panel names the settings, as the documents do; no other panel is empty.
 
-    assert len(texts) >= 6
-    assert set(texts.values()) == {"No publisher"}
+    Those of the publishers are in a row that is closed, and repeated for each destination.
+    """
+    first, spool, row = dashboard("export")["panels"]
+    words = first["fieldConfig"]["defaults"]["noValue"]
+    settings = re.findall(r"FIDDLER_\w+", words)
+    documented = (ROOT / ".env.example").read_text()
+
+    assert len(settings) == 3
+    assert all(f"#{name}=" in documented for name in settings)
+    assert "./task up" in words
+    assert "publisher_" not in str(spool["targets"])
+    assert (row["type"], row["collapsed"], row["repeat"]) == ("row", True, "publisher")
+    assert len(row["panels"]) == 6
+
+
+def test_the_export_is_shown_by_destination() -> None:
+    """Each publisher has a job of its own, and every query of the dashboard selects by it."""
+    for panel in EXPORT:
+        for target in panel["targets"]:
+            labels = matched_labels(target["expr"])
+            assert {name for name, used in labels.items() if "job" not in used} == set()
+            assert "$publisher" in target["expr"]
 
 
 @on_each_query
@@ -257,17 +304,29 @@ def test_each_query_reads_existing_series(query: Query) -> None:
 
 @on_each_query
 def test_each_query_uses_grafanas_windows(query: Query) -> None:
-    """Range selectors use $__rate_interval or $__range; fixed windows are in recording rules."""
-    assert set(ranges(query.expr)) <= {"$__rate_interval", "$__range"}
+    """Range selectors use $__rate_interval or $__range; fixed windows are in recording rules.
+
+    Two panels show what an alert compares, over its own window: since when it fires, and the
+    share of rows that it counts.
+    """
+    fixed = {"Alerts": {"5m", "1d:1m"}, "Rejected": {"15m"}}.get(query.panel, set())
+
+    assert set(ranges(query.expr)) <= {"$__rate_interval", "$__range"} | fixed
+
+
+@on_each_query
+def test_no_count_of_labels_is_extrapolated(query: Query) -> None:
+    """`increase` said 2,409 of 2,400 labels; the recorded figures beside it are exact."""
+    assert not re.search(r"increase\(\s*model_feedback", query.expr)
 
 
 @on_each_query
 def test_each_query_of_the_model_selects_its_job(query: Query) -> None:
     """Other services in a cluster may have http_ series, so selectors match on the job."""
     for name, labels in matched_labels(query.expr).items():
-        if name.startswith(("http_", "model_", "job:", "model:")) and "variable job" not in str(
-            query
-        ):
+        if name.startswith(
+            ("http_", "service_", "model_", "job:", "model:")
+        ) and "variable job" not in str(query):
             assert "job" in labels
 
 
