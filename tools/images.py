@@ -20,11 +20,11 @@ def services() -> list[str]:
     return sorted(re.findall(r"^FROM service AS (\S+)$", DOCKERFILE.read_text(), re.MULTILINE))
 
 
-def publish_command(service: str, image: str) -> list[str]:
+def publish_command(service: str, image: str, libraries: str = "") -> list[str]:
     """Return the command that builds an image for every platform and publishes it."""
     return [
         *("docker", "buildx", "build", "--file", str(DOCKERFILE.relative_to(ROOT))),
-        *("--target", service),
+        *("--target", service, "--build-arg", f"MODEL_LIBRARIES={libraries}"),
         *("--platform", PLATFORMS, "--sbom=true", "--provenance=mode=max"),
         *("--tag", image, "--push", "."),
     ]
@@ -59,8 +59,9 @@ def publish() -> None:
     prefix, tag = names()
     if "/" not in prefix:
         raise StackError("IMAGE_PREFIX names no registry: ghcr.io/your-organisation/ml-monitoring")
+    libraries = load_settings().environment.get("MODEL_LIBRARIES", "")
     for service in services():
-        run(publish_command(service, f"{prefix}/{service}:{tag}"))
+        run(publish_command(service, f"{prefix}/{service}:{tag}", libraries))
 
 
 def run(command: Sequence[str]) -> None:

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from serving.master import LAST_SCRAPE_SECONDS
 from serving.settings import Settings
 from tests.support.k8s import (
     OVERLAYS,
+    WITH_BOTH,
     WITH_FIDDLER,
+    WITH_LOG,
     Json,
     build,
     containers,
     custom_problems,
     every_container,
     labels,
+    listens,
     named,
     of_kind,
     pod_labels,
@@ -32,9 +36,14 @@ from tools.stack.settings import PORTS
 # The oldest version that has every field in use, and the newest whose schemas are available.
 VERSIONS = ("1.31", "1.37")
 CUSTOM = "monitoring.coreos.com"
+# What kubelet keeps of a container's logs: five files of 10 MiB.
+LOGS_MIB = 50
+# Requests of kube-system in a fresh minikube, and what two cores have, in thousandths of a core.
+SYSTEM_MILLICORES = 750
+TWO_CORES = 2000
 APPLIED = (*OVERLAYS[1:], *WITH_FIDDLER)
 
-overlays = pytest.mark.parametrize("overlay", [*OVERLAYS, *WITH_FIDDLER])
+overlays = pytest.mark.parametrize("overlay", [*OVERLAYS, *WITH_FIDDLER, *WITH_BOTH, WITH_LOG])
 applied = pytest.mark.parametrize("overlay", APPLIED)
 
 
@@ -120,12 +129,104 @@ def test_every_pod_is_isolated_from_its_host(overlay: str) -> None:
 
 @overlays
 def test_every_container_has_requests_and_limits(overlay: str) -> None:
-    """Every container has requests and limits for processor and memory."""
+    """Every container has requests and limits for processor, memory and the node's disk."""
+    each = {"cpu", "memory", "ephemeral-storage"}
     for workload, container in every_container(build(overlay)):
         resources = {key: set(value) for key, value in container["resources"].items()}
-        assert resources == {"limits": {"cpu", "memory"}, "requests": {"cpu", "memory"}}, title(
-            workload
-        )
+        assert resources == {"limits": each, "requests": each}, title(workload)
+
+
+@overlays
+def test_a_pod_may_fill_its_volumes_on_disk(overlay: str) -> None:
+    """The limits of a pod's containers cover its volumes and logs, or it would be evicted."""
+    for workload in workloads(build(overlay)):
+        sizes = [
+            mebibytes(volume["emptyDir"]["sizeLimit"])
+            for volume in pod_spec(workload)["volumes"]
+            if "emptyDir" in volume and "medium" not in volume["emptyDir"]
+        ]
+        limits = [
+            mebibytes(each["resources"]["limits"]["ephemeral-storage"])
+            for each in containers(workload)
+        ]
+        assert all(limit > LOGS_MIB for limit in limits), title(workload)
+        assert sum(limits) >= sum(sizes) + LOGS_MIB * len(limits), title(workload)
+
+
+@pytest.mark.parametrize("overlay", WITH_FIDDLER)
+def test_the_spool_fits_its_volume_and_its_reservation(overlay: str) -> None:
+    """The spool drops its oldest events before its volume is full, and the node keeps it room."""
+    model = named(build(overlay), "Deployment", "model")
+    spool = int(named_settings("model")["MODEL_SPOOL_MAX_BYTES"]) / 2**20
+    (volume,) = [each for each in pod_spec(model)["volumes"] if each["name"] == "spool"]
+    requests = containers(model)[-1]["resources"]["requests"]
+
+    assert mebibytes(volume["emptyDir"]["sizeLimit"]) >= 2 * spool
+    assert mebibytes(requests["ephemeral-storage"]) >= spool
+
+
+def mebibytes(quantity: str) -> int:
+    """Return a quantity in MiB."""
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
+@pytest.mark.parametrize("overlay", ["overlays/minikube", "overlays/minikube-fiddler"])
+def test_two_cores_have_room_for_a_rollout(overlay: str) -> None:
+    """The requests of all pods, of one more for each Deployment, and of the system fit."""
+    ours = sum(pod_millicores(each) * pods_at_once(each) for each in workloads(build(overlay)))
+    charts = yaml.safe_load((ROOT / "k8s/overlays/minikube/kube-prometheus-stack.yaml").read_text())
+    prometheus = charts["prometheus"]["prometheusSpec"]["resources"]["requests"]["cpu"]
+
+    assert ours + millicores(prometheus) + SYSTEM_MILLICORES <= TWO_CORES
+
+
+def pod_millicores(workload: Json) -> int:
+    """Return what a pod requests: sidecars run beside its containers, other init containers before.
+
+    The larger of both phases counts.
+    """
+    spec = pod_spec(workload)
+    init = spec.get("initContainers", ())
+    beside = [each for each in init if each.get("restartPolicy") == "Always"]
+    before = [requested(each) for each in init if each not in beside]
+    return max([sum(map(requested, [*spec["containers"], *beside])), *before])
+
+
+def requested(container: Json) -> int:
+    """Return a container's request in thousandths of a core."""
+    return millicores(container["resources"]["requests"]["cpu"])
+
+
+def millicores(quantity: str) -> int:
+    """Return a quantity of processor time in thousandths of a core."""
+    return int(quantity[:-1]) if quantity.endswith("m") else 1000 * int(quantity)
+
+
+def pods_at_once(workload: Json) -> int:
+    """Return the most pods that a workload has during a rollout; by default a quarter more."""
+    spec = workload["spec"]
+    strategy = spec.get("strategy", {})
+    replicas = int(spec.get("replicas", 1))
+    if workload["kind"] == "Job" or strategy.get("type") == "Recreate":
+        return replicas
+    return replicas + int(strategy.get("rollingUpdate", {}).get("maxSurge", -(-replicas // 4)))
+
+
+@overlays
+def test_a_second_apply_changes_no_deployment(overlay: str) -> None:
+    """A strategy without its type is completed by the API server, and differs at each apply."""
+    for deployment in of_kind(build(overlay), "Deployment"):
+        strategy = deployment["spec"].get("strategy", {"type": "default"})
+        assert "type" in strategy, title(deployment)
+
+
+@pytest.mark.parametrize("overlay", ["overlays/minikube", "overlays/minikube-fiddler"])
+def test_local_images_are_never_pulled(overlay: str) -> None:
+    """A public registry may have somebody else's image of the same name."""
+    policies = {container["imagePullPolicy"] for _, container in every_container(build(overlay))}
+
+    assert policies == {"Never"}
 
 
 @overlays
@@ -145,21 +246,18 @@ def test_liveness_and_readiness_have_separate_endpoints(overlay: str) -> None:
 
 @overlays
 def test_an_update_of_the_model_loses_no_request(overlay: str) -> None:
-    """The old pod stops after the new one is ready, after a last scrape, with time to finish."""
+    """The old pod stops after the new one is ready, with time to finish and for a last scrape."""
     deployment = named(build(overlay), "Deployment", "model")
-    rolling = deployment["spec"]["strategy"]["rollingUpdate"]
+    strategy = deployment["spec"]["strategy"]
     pre_stop = containers(deployment)[-1]["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = pod_spec(deployment)["terminationGracePeriodSeconds"]
 
-    assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
-    assert pre_stop >= 5 + scrape_interval()
-    assert grace >= pre_stop + graceful_timeout() + 5
-
-
-def scrape_interval() -> int:
-    """Return the scrape interval in seconds."""
-    config = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
-    return int(config["global"]["scrape_interval"].removesuffix("s"))
+    assert strategy == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+    assert pre_stop >= 5
+    assert grace >= pre_stop + graceful_timeout() + LAST_SCRAPE_SECONDS + 5
 
 
 def graceful_timeout() -> int:
@@ -185,9 +283,35 @@ def test_every_service_selects_pods_that_listen(overlay: str) -> None:
     for service in of_kind(objects, "Service"):
         found = selected(service["spec"]["selector"], workloads(objects))
         assert len(found) == 1, title(service)
-        listening = ports(found[0])
+        numbers = ports(found[0])
         for port in service["spec"]["ports"]:
-            assert listening[port["targetPort"]] == port["port"], title(service)
+            target = port["targetPort"]
+            assert listens(found[0], target), title(service)
+            assert numbers.get(target, target) == port["port"], title(service)
+
+
+@overlays
+def test_no_port_of_a_sidecar_is_used_by_name(overlay: str) -> None:
+    """Services before Kubernetes 1.32 and some policy engines look at `containers` only."""
+    objects = build(overlay)
+    hidden = {
+        port["name"]
+        for workload in workloads(objects)
+        for container in pod_spec(workload).get("initContainers", ())
+        for port in container.get("ports", ())
+    }
+    used = {
+        port["targetPort"]
+        for service in of_kind(objects, "Service")
+        for port in service["spec"]["ports"]
+    } | {
+        port["port"]
+        for policy in of_kind(objects, "NetworkPolicy")
+        for rule in (*policy["spec"].get("ingress", ()), *policy["spec"].get("egress", ()))
+        for port in rule.get("ports", ())
+    }
+
+    assert used & hidden == set()
 
 
 @overlays
@@ -213,12 +337,19 @@ def test_every_object_has_the_recommended_labels(overlay: str) -> None:
 def test_the_only_namespace_enforces_the_restricted_profile(overlay: str) -> None:
     """Every object is in one namespace, which enforces Pod Security's restricted level."""
     objects = build(overlay)
-    (namespace,) = of_kind(objects, "Namespace")
+    namespace = yaml.safe_load((ROOT / "k8s/base/namespace.yaml").read_text())
+    name = namespace["metadata"]["name"]
 
     assert labels(namespace)["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {namespace["metadata"]["name"]} == {
-        each["metadata"]["namespace"] for each in objects if each is not namespace
-    }
+    assert {name} == {each["metadata"].get("namespace", name) for each in objects}
+
+
+@overlays
+def test_deleting_production_keeps_the_secrets_of_its_namespace(overlay: str) -> None:
+    """Only an overlay that creates its own Secrets contains the namespace."""
+    contained = [title(each) for each in of_kind(build(overlay), "Namespace")]
+
+    assert contained == ([] if "production" in overlay else ["Namespace/ml-monitoring"])
 
 
 @overlays
@@ -261,7 +392,11 @@ def test_no_manifest_contains_a_secret(overlay: str) -> None:
     }
 
     made = [each["metadata"]["name"] for each in of_kind(objects, "Secret")]
-    assert made == (["fiddler-secrets"] if overlay == "overlays/minikube-fiddler" else [])
+    expected = {
+        "overlays/minikube-fiddler": ["fiddler-secrets"],
+        "overlays/minikube-both": ["fiddler-secrets", "prediction-log-secrets"],
+    }
+    assert made == expected.get(overlay, [])
     assert sorted(name for name in maps | literal if secret.search(name)) == []
 
 
@@ -294,7 +429,7 @@ def test_dashboards_can_be_loaded_by_the_sidecar() -> None:
     assert boards
     for board in boards:
         assert labels(board)["grafana_dashboard"] == "1"
-        assert not re.search(r"-[a-z0-9]{10}$", board["metadata"]["name"])
+        assert not re.search(r"-[bcdfghkmt24-9]{10}$", board["metadata"]["name"])
         # kubectl stores what it applied in an annotation, which is limited to 256 KiB.
         assert sum(map(len, board["data"].values())) < 200 * 1024
 

@@ -1,10 +1,5 @@
 """components/fiddler: the publisher as a sidecar of the model, in both overlays that use it."""
 
-import socket
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import ModuleType
-
 import pytest
 
 from tests.support.k8s import (
@@ -18,11 +13,9 @@ from tests.support.k8s import (
     ports,
     prepared,
 )
-from tests.support.machine import free_port
-from tests.support.servers import load_script, serving
 from tools import ROOT
 
-SCRIPT = ROOT / "k8s/components/fiddler/drain.py"
+DRAIN = ["python", "-m", "publisher.drain"]
 SPOOL = "/var/spool/model"
 
 overlays = pytest.mark.parametrize("overlay", WITH_FIDDLER)
@@ -42,8 +35,8 @@ def test_the_publisher_outlives_the_model(overlay: str) -> None:
 
     assert publisher in pod_spec(deployment)["initContainers"]
     assert publisher["restartPolicy"] == "Always"
-    assert publisher["lifecycle"]["preStop"]["exec"]["command"][-1] == "/etc/publisher/drain.py"
-    assert pod_spec(deployment)["terminationGracePeriodSeconds"] == 120
+    assert publisher["lifecycle"]["preStop"]["exec"]["command"] == DRAIN
+    assert pod_spec(deployment)["terminationGracePeriodSeconds"] == 480
 
 
 @overlays
@@ -74,14 +67,19 @@ def test_the_credentials_are_a_secret_with_a_fixed_name(overlay: str) -> None:
 
 
 def test_production_allows_only_what_the_publisher_needs() -> None:
-    """It allows HTTPS egress and scrapes, and the image comes from the same registry."""
+    """It allows HTTPS egress, scrapes and the other pods' publishers; the registry is the same."""
     objects = build("overlays/production-fiddler")
     policy = named(objects, "NetworkPolicy", "model")["spec"]
     listening = ports(named(objects, "Deployment", "model"))
     opened = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
 
-    assert policy["egress"] == [{"ports": [{"port": 443}]}]
-    assert sorted(opened) == sorted(listening)
+    pods = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "model"}}}
+    assert policy["egress"] == [
+        {"ports": [{"port": 443}]},
+        {"to": [pods], "ports": [{"port": 9647}]},
+    ]
+    assert {listening.get(port, port) for port in opened} == {*listening.values()}
+    assert {"from": [pods], "ports": [{"port": 9647}]} in policy["ingress"]
     prefix = container("overlays/production-fiddler", "model")["image"].rpartition("/")[0]
     image = container("overlays/production-fiddler", "publisher")["image"]
     assert image.rpartition("/")[0] == prefix
@@ -95,67 +93,3 @@ def test_a_fresh_clone_reports_the_missing_secret() -> None:
     assert build("overlays/minikube-fiddler", prepared())
     with pytest.raises(BuildError, match=r"fiddler\.secret"):
         build("overlays/minikube-fiddler", ROOT)
-
-
-class Publisher(ThreadingHTTPServer):
-    """A metrics server whose backlog decreases by one event at each scrape."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Metrics)
-        self.backlog = 3
-
-    @property
-    def url(self) -> str:
-        """Return the URL of the metrics."""
-        return f"http://127.0.0.1:{self.server_port}/metrics"
-
-
-class _Metrics(BaseHTTPRequestHandler):
-    server: Publisher
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        family = "publisher_backlog_events"
-        text = f"# TYPE {family} gauge\n{family} {self.server.backlog}.0\n"
-        self.wfile.write(text.encode())
-        self.server.backlog -= 1
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
-@pytest.fixture(name="publisher")
-def _publisher() -> Iterator[Publisher]:
-    with serving(Publisher()) as server:
-        yield server
-
-
-@pytest.fixture(name="script", scope="module")
-def _script() -> ModuleType:
-    return load_script(SCRIPT)
-
-
-def test_the_hook_waits_for_the_model_and_the_last_event(
-    publisher: Publisher, script: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The backlog is scraped only after the model has stopped, and until it is empty."""
-    scraped_while_serving = []
-    with socket.create_server(("127.0.0.1", 0)) as model:
-        address = model.getsockname()
-
-        def sleep(_: float) -> None:
-            if model.fileno() != -1:
-                scraped_while_serving.append(publisher.backlog < 3)
-                model.close()
-
-        monkeypatch.setattr(script.time, "sleep", sleep)
-        script.drain(address, publisher.url, pause=0.5)
-
-    assert scraped_while_serving == [False]
-    assert publisher.backlog == -1  # scraped at 3, 2, 1 and 0
-
-
-def test_the_hook_does_not_wait_for_a_publisher_that_is_gone(script: ModuleType) -> None:
-    """The hook returns if the publisher's metrics are unreachable."""
-    script.drain(("127.0.0.1", free_port()), f"http://127.0.0.1:{free_port()}/metrics", pause=0.5)

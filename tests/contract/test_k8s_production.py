@@ -16,6 +16,7 @@ from tests.support.k8s import (
     title,
     workloads,
 )
+from tests.support.settings_files import bare_settings
 from tools import ROOT
 from tools.stack.settings import PORTS
 
@@ -35,28 +36,45 @@ def test_production_has_no_simulated_traffic() -> None:
     assert [title(each) for each in workloads(production())] == ["Deployment/model"]
 
 
-def test_every_image_comes_from_the_registry_of_registry_env() -> None:
-    """The prefix of every image is IMAGE_PREFIX of registry.env."""
-    lines = (ROOT / "k8s/overlays/production/registry.env").read_text().splitlines()
-    prefix = next(line.removeprefix("IMAGE_PREFIX=") for line in lines if "=" in line)
+def addresses() -> dict[str, str]:
+    """Return the addresses that a user sets."""
+    return bare_settings(ROOT / "k8s/overlays/production/addresses.env")
+
+
+def test_every_image_comes_from_the_registry_of_addresses_env() -> None:
+    """The prefix of every image is IMAGE_PREFIX, and its file is no ConfigMap of the cluster."""
     images = [container["image"] for _, container in every_container(production())]
 
     assert images
-    assert all(image.startswith(f"{prefix}/") for image in images)
+    assert all(image.startswith(f"{addresses()['IMAGE_PREFIX']}/") for image in images)
     assert not [
         each
         for each in of_kind(production(), "ConfigMap")
-        if each["metadata"]["name"].startswith("registry")
+        if each["metadata"]["name"].startswith("addresses")
     ]
 
 
+def test_every_alert_links_to_the_runbooks_of_addresses_env() -> None:
+    """The page is RUNBOOKS_URL, and the anchor that of the alert, as in the plain rules."""
+    rule = named(production(), "PrometheusRule", "model")
+    alerts = [
+        each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each
+    ]
+
+    assert alerts
+    for alert in alerts:
+        link = f"{addresses()['RUNBOOKS_URL']}#{alert['alert'].lower()}"
+        assert alert["annotations"]["runbook_url"] == link
+
+
 def test_the_autoscaler_controls_the_replicas() -> None:
-    """It keeps at least three, scales by the adapter's metric, and scales down slowly."""
+    """It keeps at least three, scales by the last minute's rate, and scales down slowly."""
     hpa = named(production(), "HorizontalPodAutoscaler", "model")["spec"]
     deployment = named(production(), "Deployment", hpa["scaleTargetRef"]["name"])
     adapter = yaml.safe_load((ROOT / "k8s/overlays/production/prometheus-adapter.yaml").read_text())
     defined = [rule["name"]["as"] for rule in adapter["rules"]["custom"]]
 
+    assert all("[1m]" in rule["metricsQuery"] for rule in adapter["rules"]["custom"])
     assert "replicas" not in deployment["spec"]
     assert hpa["minReplicas"] >= 3
     assert [metric["pods"]["metric"]["name"] for metric in hpa["metrics"]] == defined
@@ -86,6 +104,15 @@ def test_traffic_is_denied_unless_allowed() -> None:
     policy = named(production(), "NetworkPolicy", "default-deny")["spec"]
 
     assert policy == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_pods_can_ask_either_dns_of_the_cluster() -> None:
+    """The pods of kube-dns, and the address on which NodeLocal DNSCache listens."""
+    (rule,) = named(production(), "NetworkPolicy", "dns")["spec"]["egress"]
+
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+    assert [each for each in rule["to"] if "podSelector" in each]
+    assert rule["ports"] == [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 
 
 def test_only_prometheus_can_reach_the_metrics() -> None:

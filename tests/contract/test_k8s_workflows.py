@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.contract.test_k8s_score import SOURCE as KUBE_SCORE
+from tests.support import crds
 from tools import ROOT, images
 
 Json = dict[Any, Any]
@@ -54,6 +56,28 @@ def test_ci_runs_the_readmes_commands() -> None:
     assert {"./task lint", "./task test"} <= set(steps)
 
 
+def test_ci_runs_the_tests_of_a_cluster() -> None:
+    """A cluster of kind gets the chart and the images before the tests of its tier run."""
+    steps = [step.get("run", "") for step in workflow("ci.yml")["jobs"]["cluster"]["steps"]]
+    context = "-- --context kind-ci"
+
+    assert [step for step in steps if step] == [
+        "kind create cluster --name ci --wait 120s",
+        f"./task k8s:monitoring {context}",
+        f"./task k8s:images {context}",
+        f"./task test:cluster {context}",
+    ]
+
+
+def test_ci_has_the_checkers_that_the_tests_would_skip_without() -> None:
+    """The published schemas and kube-score, in the versions that the tests name."""
+    steps = [step.get("run", "") for step in workflow("ci.yml")["jobs"]["test"]["steps"]]
+    (step,) = [each for each in steps if "go mod download" in each]
+
+    wanted = {each.source for each in crds.DEFINITIONS.values()}
+    assert set(re.findall(r"\S+/\S+@v\S+", step)) == {KUBE_SCORE, *wanted}
+
+
 def test_every_image_is_published_under_the_name_that_production_uses() -> None:
     """Each Dockerfile's image is published as ghcr.io/<repository>/<service> for two platforms."""
     job = workflow("images.yml")["jobs"]["publish"]
@@ -69,14 +93,16 @@ def test_every_image_is_published_under_the_name_that_production_uses() -> None:
     assert (build["file"], build["target"]) == ("services/Dockerfile", "${{ matrix.service }}")
     assert (build["platforms"], build["sbom"]) == (images.PLATFORMS, True)
     assert build["provenance"] == "mode=max"
+    assert build["build-args"] == "MODEL_LIBRARIES=${{ vars.MODEL_LIBRARIES }}"
 
 
 def test_the_local_command_publishes_like_the_workflow() -> None:
     """The command has the same Dockerfile, platforms and attestations."""
-    command = images.publish_command("model", "ghcr.io/me/ml-monitoring/model:0.1.0")
+    command = images.publish_command("model", "ghcr.io/me/ml-monitoring/model:0.1.0", "skops")
 
     assert command[command.index("--file") + 1] == "services/Dockerfile"
     assert command[command.index("--target") + 1] == "model"
+    assert command[command.index("--build-arg") + 1] == "MODEL_LIBRARIES=skops"
     assert {
         images.PLATFORMS,
         "--sbom=true",

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tools.doctor import kubernetes, prometheus
+from tools.doctor import kubernetes, prometheus, selection
 from tools.doctor.findings import Finding, UnreachableError, problem, unknown
 
 Json = dict[str, Any]
@@ -21,13 +21,15 @@ REMEDIES = prometheus.Remedies(
         "*": "look at its pod and at NetworkPolicies between it and Prometheus",
     },
     rules_missing="`./task render` and `./task k8s:apply`; see `selection`; it takes a minute",
-    no_alertmanager="`./task k8s:monitoring`",
+    no_alertmanager="install kube-prometheus-stack (`./task k8s:monitoring`)",
+    no_receiver='see "Alerts" in k8s/README.md: with SLACK_WEBHOOK_FILE, they go to Slack',
     clock="set the node's clock by NTP, or this machine's",
 )
 _CUSTOM = {
     "ServiceMonitor": "servicemonitors.monitoring.coreos.com",
     "PrometheusRule": "prometheusrules.monitoring.coreos.com",
 }
+_AUTOSCALERS = "horizontalpodautoscalers.autoscaling"
 _SIDECAR = ("grafana-sc-dashboard", "/tmp/dashboards")  # noqa: S108 the chart's container and place
 
 
@@ -60,69 +62,88 @@ class Kubectl:
 
 
 @dataclass(frozen=True)
-class ProxiedPrometheus:
-    """Prometheus' API through the API server, so that no port has to be forwarded."""
+class Proxied:
+    """The API of a Service, given as name:port, through the API server: no port is forwarded."""
 
     kubectl: Kubectl
     namespace: str
+    service: str
+
+    def json(self, path: str) -> Any:  # noqa: ANN401 JSON
+        """Return an answer. Raises UnreachableError."""
+        service = f"/api/v1/namespaces/{self.namespace}/services/{self.service}/proxy"
+        return json.loads(self.kubectl.say("get", "--raw", f"{service}/{path}"))
 
     def get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 JSON
-        """Return the `data` of an answer. Raises UnreachableError."""
-        service = f"/api/v1/namespaces/{self.namespace}/services/prometheus-operated:9090"
+        """Return the `data` of an answer of Prometheus. Raises UnreachableError."""
         query = f"?{urlencode(parameters)}" if parameters else ""
-        answer = json.loads(
-            self.kubectl.say("get", "--raw", f"{service}/proxy/api/v1/{path}{query}")
-        )
-        data = answer["data"]
+        data = self.json(f"api/v1/{path}{query}")["data"]
         return data["result"] if data and data.get("resultType") == "scalar" else data
 
 
-@dataclass(frozen=True)
-class Stack:
-    """The objects of a stack, from the API server."""
-
-    prometheuses: list[Json]
-    custom: list[Json]
-    namespaces: list[Json]
-    pods: list[Json]
-    services: list[Json]
-
-
 def examine(kubectl: Kubectl, namespace: str, rules: Path) -> Iterator[Finding]:
-    """Check a cluster, from the pods to the dashboards."""
+    """Check a cluster, from the pods to the receivers; a failed check does not stop the rest."""
+    here = ("--namespace", namespace)
     try:
-        stack = _ask(kubectl, namespace)
+        kubectl.say("get", "namespace", namespace, "--output", "name")
     except UnreachableError as error:
         yield problem("cluster", str(error), _remedy(str(error)))
         return
-    monitors = [each for each in stack.custom if each["kind"] == "ServiceMonitor"]
-    yield from kubernetes.pods(stack.pods)
-    yield from kubernetes.selection(stack.prometheuses, stack.custom, stack.namespaces)
-    yield from kubernetes.endpoints(monitors, stack.services)
-    yield from _dashboards(kubectl, namespace)
-    for each in kubernetes.that_select(stack.prometheuses, stack.custom, stack.namespaces):
-        where = ProxiedPrometheus(kubectl, each["metadata"]["namespace"])
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "pods": lambda: kubernetes.pods(kubectl.items("pods", *here)),
+        "autoscaler": lambda: kubernetes.autoscalers(kubectl.items(_AUTOSCALERS, *here)),
+        "dashboards": lambda: _dashboards(kubectl, namespace),
+        "operator": lambda: _monitoring(kubectl, namespace, rules),
+    }
+    for subject, check in checks.items():
         try:
-            yield from prometheus.examine(where, rules, REMEDIES, time.time())
+            yield from check()
         except UnreachableError as error:
-            name = each["metadata"]["name"]
-            yield problem("prometheus", f"{name} does not answer: {error}", "look at its pod")
+            yield problem(subject, str(error), _remedy(str(error)))
 
 
-def _ask(kubectl: Kubectl, namespace: str) -> Stack:
+def _monitoring(kubectl: Kubectl, namespace: str, rules: Path) -> Iterator[Finding]:
+    """Check what the operator selects, and the Prometheus that it configures."""
     here = ("--namespace", namespace)
-    return Stack(
-        prometheuses=kubectl.items("prometheuses.monitoring.coreos.com", "--all-namespaces"),
-        # kubectl leaves `kind` out of the items of some lists.
-        custom=[
-            {**each, "kind": kind}
-            for kind, resource in _CUSTOM.items()
-            for each in kubectl.items(resource, *here)
-        ],
-        namespaces=kubectl.items("namespaces"),
-        pods=kubectl.items("pods", *here),
-        services=kubectl.items("services", *here),
-    )
+    prometheuses = kubectl.items("prometheuses.monitoring.coreos.com", "--all-namespaces")
+    # kubectl leaves `kind` out of the items of some lists.
+    custom = [
+        {**each, "kind": kind}
+        for kind, resource in _CUSTOM.items()
+        for each in kubectl.items(resource, *here)
+    ]
+    monitors = [each for each in custom if each["kind"] == "ServiceMonitor"]
+    namespaces = kubectl.items("namespaces")
+    yield from selection.selection(prometheuses, custom, namespaces)
+    yield from kubernetes.endpoints(monitors, kubectl.items("services", *here))
+    # Simulated traffic wakes nobody.
+    simulated = any(each["metadata"]["name"] == "locust" for each in monitors)
+    remedies = replace(REMEDIES, needs_receiver=not simulated)
+    for each in selection.that_select(prometheuses, custom, namespaces):
+        yield from kubernetes.storage([each])
+        yield from _prometheus(kubectl, each, rules, remedies)
+        yield from _alertmanager(kubectl, each, remedies)
+
+
+def _prometheus(
+    kubectl: Kubectl, each: Json, rules: Path, remedies: prometheus.Remedies
+) -> Iterator[Finding]:
+    where = Proxied(kubectl, each["metadata"]["namespace"], "prometheus-operated:9090")
+    try:
+        yield from prometheus.examine(where, rules, remedies, time.time())
+    except UnreachableError as error:
+        name = each["metadata"]["name"]
+        yield problem("prometheus", f"{name} does not answer: {error}", "look at its pod")
+
+
+def _alertmanager(kubectl: Kubectl, each: Json, remedies: prometheus.Remedies) -> Iterator[Finding]:
+    where = Proxied(kubectl, each["metadata"]["namespace"], "alertmanager-operated:9093")
+    try:
+        status = where.json("api/v2/status")
+    except UnreachableError as error:
+        yield unknown("receivers", f"no Alertmanager to ask: {error}")
+        return
+    yield from prometheus.receivers(status["config"]["original"], remedies)
 
 
 def _remedy(error: str) -> str:
@@ -130,6 +151,8 @@ def _remedy(error: str) -> str:
         return "https://kubernetes.io/docs/tasks/tools"
     if "the server doesn't have a resource type" in error:
         return "the operator is not there: `./task k8s:monitoring`"
+    if "namespaces" in error and "not found" in error:
+        return "`./task k8s:apply`, or name another with --namespace"
     return "start it with `./task k8s:cluster`, or name another with --context"
 
 

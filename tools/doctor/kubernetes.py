@@ -1,126 +1,33 @@
-"""Check a cluster's objects: what is selected, what pods wait for, what Grafana has.
+"""Check a cluster's objects: what pods wait for, what scales, what is kept, what Grafana has.
 
 Pure functions of kubectl's answers; tools/doctor/cluster.py asks for them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tools.doctor.findings import Finding, or_ok, problem
+from tools.doctor.selection import mismatches
 
 Json = dict[str, Any]
 
 DASHBOARD_LABEL = "grafana_dashboard"
-_SELECTORS = {
-    "ServiceMonitor": ("serviceMonitorSelector", "serviceMonitorNamespaceSelector"),
-    "PrometheusRule": ("ruleSelector", "ruleNamespaceSelector"),
-}
 # The beginning of a container's reason for waiting, and what to do about it.
 _WAITING = {
     'secret "model-secrets" not found': (
         "create it: kubectl create secret generic model-secrets -n {namespace}"
         " --from-literal=MODEL_PREDICTION_KEYS=$(openssl rand -hex 32)"
     ),
-    'secret "fiddler-secrets" not found': "fill in k8s/secrets/fiddler, then `./task k8s:fiddler`",
+    'secret "fiddler-secrets" not found': (
+        "copy k8s/secrets/fiddler/fiddler.secret.example to fiddler.secret and fill it in, then:"
+        " kubectl create secret generic fiddler-secrets -n {namespace}"
+        " --from-env-file=k8s/secrets/fiddler/fiddler.secret"
+    ),
+    "ErrImageNeverPull": "load the images with `./task k8s:images`, then `./task k8s:apply`",
     "ImagePullBackOff": "load the images with `./task k8s:images`, or push them to a registry",
     "ErrImagePull": "load the images with `./task k8s:images`, or push them to a registry",
     "CrashLoopBackOff": "kubectl logs -n {namespace} {pod} -c {container} --previous",
 }
-
-
-def that_select(
-    prometheuses: Sequence[Json], custom: Sequence[Json], namespaces: Sequence[Json]
-) -> list[Json]:
-    """Return the Prometheuses that take any of our objects: others are not our business."""
-    labels = _labels_by_name(namespaces)
-    return [
-        prometheus
-        for prometheus in prometheuses
-        if not all(_why_not(each, prometheus, labels) for each in custom)
-    ]
-
-
-def selection(
-    prometheuses: Sequence[Json], custom: Sequence[Json], namespaces: Sequence[Json]
-) -> list[Finding]:
-    """Judge whether some Prometheus takes each of our ServiceMonitors and PrometheusRules."""
-    if not prometheuses:
-        return [
-            problem(
-                "selection", "there is no Prometheus in this cluster", "`./task k8s:monitoring`"
-            )
-        ]
-    labels = _labels_by_name(namespaces)
-    found = (finding for each in custom for finding in _unselected(each, prometheuses, labels))
-    kinds = [each["kind"] for each in custom]
-    missing = [
-        problem("selection", f"there is no {kind} of ours", "`./task k8s:apply`")
-        for kind in _SELECTORS
-        if kind not in kinds
-    ]
-    return or_ok([*missing, *found], "selection", f"{len(kinds)} monitors and rules are selected")
-
-
-def _labels_by_name(objects: Sequence[Json]) -> dict[str, Mapping[str, str]]:
-    return {each["metadata"]["name"]: each["metadata"].get("labels", {}) for each in objects}
-
-
-def _unselected(
-    each: Json, prometheuses: Sequence[Json], namespaces: Mapping[str, Mapping[str, str]]
-) -> Iterator[Finding]:
-    reasons = [_why_not(each, prometheus, namespaces) for prometheus in prometheuses]
-    if all(reasons):
-        name, namespace = each["metadata"]["name"], each["metadata"]["namespace"]
-        kind = each["kind"].lower()
-        yield problem(
-            "selection",
-            f"{each['kind']} {name} is ignored: {'; '.join(reasons)}",
-            f"add what is missing in the overlay, or: kubectl label -n {namespace} {kind} {name} …",
-        )
-
-
-def _why_not(each: Json, prometheus: Json, namespaces: Mapping[str, Mapping[str, str]]) -> str:
-    """Return why a Prometheus does not take an object, or nothing where it does."""
-    selector, namespace_selector = _SELECTORS[each["kind"]]
-    who = f"Prometheus {prometheus['metadata']['namespace']}/{prometheus['metadata']['name']}"
-    missing = mismatches(prometheus["spec"].get(selector), each["metadata"].get("labels", {}))
-    if missing:
-        return f"{who} wants the label {' and '.join(missing)}"
-    namespace = each["metadata"]["namespace"]
-    within = prometheus["spec"].get(namespace_selector)
-    if within is None:
-        own = prometheus["metadata"]["namespace"] == namespace
-        return "" if own else f"{who} looks into its own namespace only"
-    missing = mismatches(within, namespaces.get(namespace, {}))
-    return f"{who} wants namespaces labelled {' and '.join(missing)}" if missing else ""
-
-
-def mismatches(selector: Json | None, labels: Mapping[str, str]) -> list[str]:
-    """Return the terms of a label selector that labels do not fulfil; None selects nothing."""
-    if selector is None:
-        return ["(it selects nothing)"]
-    exact = [
-        f"{key}={value}"
-        for key, value in selector.get("matchLabels", {}).items()
-        if labels.get(key) != value
-    ]
-    terms = selector.get("matchExpressions", ())
-    return exact + [_term(term) for term in terms if not _holds(term, labels)]
-
-
-def _holds(term: Json, labels: Mapping[str, str]) -> bool:
-    value = labels.get(term["key"])
-    values = term.get("values", ())
-    return {
-        "In": value in values,
-        "NotIn": value not in values,
-        "Exists": value is not None,
-        "DoesNotExist": value is None,
-    }[str(term["operator"])]
-
-
-def _term(term: Json) -> str:
-    return f"{term['key']} {term['operator']} {', '.join(term.get('values', ()))}".strip()
 
 
 def endpoints(monitors: Iterable[Json], services: Sequence[Json]) -> list[Finding]:
@@ -181,6 +88,43 @@ def _pod(pod: Json) -> Iterator[Finding]:
             f"{name} is not ready: {cause.get('message', status['phase'])}",
             f"kubectl describe pod -n {namespace} {name}",
         )
+
+
+def autoscalers(answer: Sequence[Json]) -> list[Finding]:
+    """Judge whether each HorizontalPodAutoscaler gets its metric; there need not be one."""
+    found = [finding for each in answer for finding in _autoscaler(each)]
+    names = ", ".join(each["metadata"]["name"] for each in answer)
+    return or_ok(found, "autoscaler", f"{names} scales" if names else "there is none")
+
+
+def _autoscaler(each: Json) -> Iterator[Finding]:
+    for condition in each.get("status", {}).get("conditions", ()):
+        if condition["type"] in {"AbleToScale", "ScalingActive"} and condition["status"] == "False":
+            yield problem(
+                "autoscaler",
+                f"{each['metadata']['name']} does not scale: {condition.get('message', '')}",
+                "install prometheus-adapter with k8s/overlays/production/prometheus-adapter.yaml",
+            )
+
+
+def storage(prometheuses: Sequence[Json]) -> list[Finding]:
+    """Judge whether the history of each Prometheus survives its pod."""
+    found = (
+        problem(
+            "storage",
+            f"Prometheus {each['metadata']['name']} loses its history, and with it every window of"
+            " a day, when its pod goes",
+            "set storageSpec, as in k8s/overlays/minikube/kube-prometheus-stack.yaml",
+        )
+        for each in prometheuses
+        if not _has_volume(each)
+    )
+    return or_ok(found, "storage", "Prometheus keeps its history in a volume")
+
+
+def _has_volume(prometheus: Json) -> bool:
+    given = prometheus["spec"].get("storage", {})
+    return "volumeClaimTemplate" in given or "ephemeral" in given
 
 
 def dashboards(configmaps: Sequence[Json], files: Iterable[str]) -> list[Finding]:

@@ -80,7 +80,17 @@ def examine(settings: Settings, rules: Path, boards: Path) -> Iterator[Finding]:
         yield from prometheus.examine(source, rules, REMEDIES, time.time())
     except UnreachableError as error:
         yield problem("prometheus", str(error), "`./task up`, or `./task logs -- prometheus`")
+    yield from _receivers(settings)
     yield from _grafana(settings, boards)
+
+
+def _receivers(settings: Settings) -> Iterator[Finding]:
+    try:
+        answer = ask(settings.url("ALERTMANAGER_PORT", "/api/v2/status"))
+    except UnreachableError as error:
+        yield unknown("receivers", f"no Alertmanager to ask: {error}")
+        return
+    yield from prometheus.receivers(json.loads(answer.body)["config"]["original"], REMEDIES)
 
 
 def _model(settings: Settings) -> Iterator[Finding]:

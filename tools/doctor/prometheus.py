@@ -17,7 +17,10 @@ from tools.doctor.findings import Finding, ok, or_ok, problem, unknown
 Json = dict[str, Any]
 
 # Ours; what else a cluster's Prometheus scrapes is not our business.
-JOBS = ("model", "locust", "publisher", "prometheus", "alertmanager", "grafana")
+JOBS = (
+    *("model", "locust", "publisher", "prediction-log"),
+    *("prometheus", "alertmanager", "grafana"),
+)
 _ROUNDS = 3
 """Missed scrapes or evaluations that are no accident."""
 CLOCK_SECONDS = 5.0
@@ -60,6 +63,27 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Labels per second of the last 5 minutes."""
+
+    accepted: float
+    rejected: Mapping[str, float]
+    """By reason."""
+
+    @classmethod
+    def ask(cls, prometheus: Prometheus) -> "Labels":
+        """Return the labels that Prometheus has seen."""
+
+        def rates(query: str) -> dict[str, float]:
+            found = prometheus.get("query", query=query)["result"]
+            return {each["metric"].get("reason", ""): float(each["value"][1]) for each in found}
+
+        accepted = rates("sum(rate(model_feedback_total[5m]))")
+        rejected = rates("sum by (reason) (rate(model_feedback_rejected_total[5m]))")
+        return cls(sum(accepted.values()), rejected)
+
+
+@dataclass(frozen=True)
 class Remedies:
     """What to do, which depends on where the stack runs."""
 
@@ -70,6 +94,9 @@ class Remedies:
     clock: str
     optional: Sequence[str] = ()
     """Jobs that the stack works without."""
+    no_receiver: str = 'see "Alerts" in docs/operations.md: SLACK_WEBHOOK_FILE sends them to Slack'
+    needs_receiver: bool = False
+    """Whether somebody must hear of alerts: not on a laptop, nor with simulated traffic."""
     no_traffic: str = ""
     """Empty where a model without traffic is no problem."""
     reference: str = "train again with `./task train` and start the model with that bundle"
@@ -89,6 +116,7 @@ def examine(prometheus: Prometheus, rules: Path, remedies: Remedies, now: float)
         *rule_groups(prometheus.get("rules"), expected_rules(rules), clock, remedies),
         *references(running["result"], known["result"], remedies, new=_is_new(active)),
         *traffic(Traffic.ask(prometheus), remedies),
+        *labels(Labels.ask(prometheus)),
         *alertmanagers(prometheus.get("alertmanagers"), remedies),
     ]
 
@@ -239,6 +267,22 @@ def _rows(key: tuple[str, str], seen: Traffic, remedies: Remedies) -> Iterator[F
         yield ok("traffic", text)
 
 
+def labels(seen: Labels) -> list[Finding]:
+    """Judge whether labels are accepted; there need not be any."""
+    rejected = sum(seen.rejected.values())
+    if not seen.accepted + rejected:
+        return [ok("labels", "there were none in the last 5 minutes")]
+    share = rejected / (seen.accepted + rejected)
+    text = f"{share:.1%} of the labels in the last 5 minutes were rejected"
+    if share <= REJECTED_SHARE:
+        return [ok("labels", text)]
+    worst = max(seen.rejected, key=lambda reason: seen.rejected[reason])
+    remedy = "see FeedbackRejected in prometheus/runbooks.md"
+    if worst == "unknown":
+        remedy = "give all replicas, before and after a restart, the same MODEL_PREDICTION_KEYS"
+    return [problem("labels", f"{text}, mostly {worst}", remedy)]
+
+
 def _version(series: Json) -> tuple[str, str]:
     return series["metric"]["model"], series["metric"]["version"]
 
@@ -249,6 +293,30 @@ def alertmanagers(answer: Json, remedies: Remedies) -> list[Finding]:
     if not active:
         return [problem("alerts", "Prometheus knows no Alertmanager", remedies.no_alertmanager)]
     return [ok("alerts", f"go to {', '.join(active)}")]
+
+
+def receivers(config: str, remedies: Remedies) -> list[Finding]:
+    """Judge whether Alertmanager's configuration, as YAML, notifies anybody."""
+    known = yaml.safe_load(config)
+    used = set(_routed(known["route"]))
+    notifying = sorted(
+        each["name"]
+        for each in known["receivers"]
+        if each["name"] in used and any(value for key, value in each.items() if key != "name")
+    )
+    if notifying:
+        return [ok("receivers", f"{', '.join(notifying)} notifies")]
+    silent = problem if remedies.needs_receiver else unknown
+    text = "alerts notify nobody: they are on Alertmanager's page only"
+    return [silent("receivers", text, remedies.no_receiver)]
+
+
+def _routed(route: Json) -> Iterator[str]:
+    """Yield the receivers of a route and of those below it."""
+    if "receiver" in route:
+        yield route["receiver"]
+    for each in route.get("routes") or ():
+        yield from _routed(each)
 
 
 def _timestamp(text: str) -> float | None:

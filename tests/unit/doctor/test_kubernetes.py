@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from tests.support.findings import problems
+from tools import ROOT
 from tools.doctor.cluster import Kubectl
 from tools.doctor.cluster import examine as examine_cluster
 from tools.doctor.findings import Level
-from tools.doctor.kubernetes import dashboards, endpoints, mismatches, pods, selection, that_select
+from tools.doctor.kubernetes import autoscalers, dashboards, endpoints, pods, storage
+from tools.doctor.selection import label_changes, mismatches, selection, that_select
 
 Json = dict[str, Any]
 
@@ -49,11 +51,39 @@ def test_what_is_selected_is_one_line() -> None:
 
 def test_the_missing_label_is_named() -> None:
     """The operator ignores it silently; the doctor names the label it wants."""
-    found = problems(selection([CHARTS], [custom(release="other"), BOTH[1]], NAMESPACES))
+    found = selection([CHARTS], [custom(release="other"), BOTH[1]], NAMESPACES)
 
     who = "Prometheus monitoring/prometheus-stack-kube-prom-prometheus"
     reason = f"{who} wants the label release=prometheus-stack"
-    assert found == [f"ServiceMonitor model is ignored: {reason}"]
+    assert problems(found) == [f"ServiceMonitor model is ignored: {reason}"]
+    assert found[0].remedy.endswith(
+        "kubectl label --overwrite -n ml-monitoring servicemonitor model release=prometheus-stack"
+    )
+
+
+def test_the_remedy_labels_the_namespace_too() -> None:
+    """Of several Prometheuses, that which needs the fewest changes is chosen."""
+    beer = {"matchLabels": {"team": "beer"}}
+    spec = {**CHARTS["spec"], "serviceMonitorNamespaceSelector": beer}
+    infra: Json = {"metadata": {"name": "infra", "namespace": "infra"}, "spec": {}}
+
+    (finding,) = selection([infra, {**CHARTS, "spec": spec}], BOTH, NAMESPACES)
+
+    assert finding.remedy.endswith("kubectl label --overwrite namespace ml-monitoring team=beer")
+
+
+@pytest.mark.parametrize(
+    ("term", "change"),
+    [
+        ({"key": "a", "operator": "In", "values": ["x", "y"]}, "a=x"),
+        ({"key": "a", "operator": "NotIn", "values": ["1"]}, "a-"),
+        ({"key": "b", "operator": "Exists"}, "b=true"),
+        ({"key": "a", "operator": "DoesNotExist"}, "a-"),
+    ],
+)
+def test_the_label_change_fulfils_the_term(term: Json, change: str) -> None:
+    """A label is set, replaced or removed, as `kubectl label` has it."""
+    assert label_changes({"matchExpressions": [term]}, {"a": "1"}) == [change]
 
 
 @pytest.mark.parametrize(
@@ -169,11 +199,60 @@ def test_a_missing_key_is_explained() -> None:
     assert "kubectl create secret generic model-secrets -n ml-monitoring" in finding.remedy
 
 
-def test_an_image_that_is_not_there_is_explained() -> None:
+def test_missing_credentials_of_fiddler_are_explained() -> None:
+    """The remedy works with every overlay, and not on minikube only."""
+    message = 'secret "fiddler-secrets" not found'
+    (finding,) = pods([pod(ready="False", reason="CreateContainerConfigError", message=message)])
+
+    assert "kubectl create secret generic fiddler-secrets -n ml-monitoring" in finding.remedy
+
+
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull"])
+def test_an_image_that_is_not_there_is_explained(reason: str) -> None:
     """By the task that loads it."""
-    (finding,) = pods([pod(ready="False", reason="ImagePullBackOff", message="Back-off pulling")])
+    (finding,) = pods([pod(ready="False", reason=reason, message="Back-off pulling")])
 
     assert "`./task k8s:images`" in finding.remedy
+
+
+def autoscaler(**condition: str) -> Json:
+    """Return a HorizontalPodAutoscaler with a condition, by default one that holds."""
+    healthy = {"type": "ScalingActive", "status": "True"}
+    return {
+        "metadata": {"name": "model"},
+        "status": {"conditions": [{"type": "AbleToScale", "status": "True"}, healthy | condition]},
+    }
+
+
+def test_an_autoscaler_without_its_metric_is_explained() -> None:
+    """Kubernetes says why it does not scale; the remedy is what provides the metric."""
+    message = "unable to get metric http_requests_per_second"
+    (finding,) = autoscalers([autoscaler(status="False", message=message)])
+
+    assert finding.text == f"model does not scale: {message}"
+    assert "prometheus-adapter.yaml" in finding.remedy
+
+
+@pytest.mark.parametrize("answer", [[], [autoscaler()]], ids=["none", "active"])
+def test_an_autoscaler_that_scales_is_no_problem(answer: list[Json]) -> None:
+    """And neither is a cluster without one."""
+    assert problems(autoscalers(answer)) == []
+
+
+@pytest.mark.parametrize(
+    ("storage_spec", "lost"),
+    [
+        ({}, True),
+        ({"emptyDir": {"sizeLimit": "10Gi"}}, True),
+        ({"volumeClaimTemplate": {"spec": {}}}, False),
+    ],
+    ids=["none", "emptyDir", "volume"],
+)
+def test_a_history_without_a_volume_is_a_problem(storage_spec: Json, *, lost: bool) -> None:
+    """An upgrade of the chart would end every window of a day."""
+    found = storage([{**CHARTS, "spec": {"storage": storage_spec}}])
+
+    assert bool(problems(found)) is lost
 
 
 def test_a_pod_that_is_not_ready_is_named() -> None:
@@ -210,7 +289,7 @@ def _answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script.write_text(
         "#!/bin/sh\n"
         f'cd "{tmp_path}"\n'
-        "for word; do case $word in *proxy/api/v1/*) word=${word##*/api/v1/};; esac\n"
+        "for word; do case $word in *proxy/api/v[12]/*) word=${word##*/api/v?/};; esac\n"
         '[ -f "answer-$word" ] && exec cat "answer-$word"; done\n'
         'echo "error: the server doesn\'t have a resource type \\"$7\\"" >&2; exit 1\n'
     )
@@ -227,6 +306,8 @@ def answer(directory: Path, to: str, items: list[Json]) -> None:
 def test_a_cluster_is_examined_from_pods_to_dashboards(answers: Path) -> None:
     """What the API server knows is judged, and Prometheus asked through it."""
     suffix = "monitoring.coreos.com"
+    answer(answers, "namespace", [])
+    answer(answers, "horizontalpodautoscalers.autoscaling", [autoscaler()])
     answer(answers, f"prometheuses.{suffix}", [CHARTS])
     answer(answers, f"servicemonitors.{suffix}", BOTH[:1])
     answer(answers, f"prometheusrules.{suffix}", BOTH[1:])
@@ -238,19 +319,63 @@ def test_a_cluster_is_examined_from_pods_to_dashboards(answers: Path) -> None:
 
     assert [(each.subject, each.level) for each in found] == [
         ("pods", Level.OK),
+        ("autoscaler", Level.OK),
+        ("dashboards", Level.UNKNOWN),
         ("selection", Level.OK),
         ("endpoints", Level.PROBLEM),
-        ("dashboards", Level.UNKNOWN),
+        ("storage", Level.PROBLEM),
         ("prometheus", Level.PROBLEM),
+        ("receivers", Level.UNKNOWN),
     ]
 
 
-def test_a_cluster_without_the_operator_is_one_finding(answers: Path) -> None:
-    """With the task that installs it."""
-    (finding,) = examine_cluster(Kubectl(), "ml-monitoring", answers)
+@pytest.mark.parametrize(
+    ("monitors", "level"),
+    [(["model"], Level.PROBLEM), (["model", "locust"], Level.UNKNOWN)],
+    ids=["real traffic", "simulated traffic"],
+)
+def test_somebody_must_hear_of_real_traffic(
+    answers: Path, monitors: list[str], level: Level
+) -> None:
+    """Alertmanager is asked through the API server; simulated traffic need not wake anybody."""
+    suffix = "monitoring.coreos.com"
+    found = [{**BOTH[0], "metadata": BOTH[0]["metadata"] | {"name": name}} for name in monitors]
+    for name in ("namespace", "horizontalpodautoscalers.autoscaling", "pods", "services"):
+        answer(answers, name, [])
+    answer(answers, f"prometheuses.{suffix}", [CHARTS])
+    answer(answers, f"servicemonitors.{suffix}", found)
+    answer(answers, f"prometheusrules.{suffix}", BOTH[1:])
+    answer(answers, "namespaces", NAMESPACES)
+    config = (ROOT / "prometheus/alertmanager.yml").read_text()
+    (answers / "answer-status").write_text(json.dumps({"config": {"original": config}}))
 
-    assert finding.subject == "cluster"
-    assert finding.remedy == "the operator is not there: `./task k8s:monitoring`"
+    levels = {
+        each.subject: each.level for each in examine_cluster(Kubectl(), "ml-monitoring", answers)
+    }
+
+    assert levels["receivers"] is level
+
+
+def test_a_cluster_without_the_operator_is_examined_as_far_as_possible(answers: Path) -> None:
+    """One finding names the task that installs it; the pods are judged all the same."""
+    answer(answers, "namespace", [])
+    answer(answers, "horizontalpodautoscalers.autoscaling", [])
+    answer(answers, "pods", [pod(ready="False", reason="ErrImageNeverPull")])
+
+    found = list(examine_cluster(Kubectl(), "ml-monitoring", answers))
+
+    assert problems(found) == [
+        "model-1: model waits: ErrImageNeverPull",
+        'error: the server doesn\'t have a resource type "--all-namespaces"',
+    ]
+    assert found[-1].remedy == "the operator is not there: `./task k8s:monitoring`"
+
+
+def test_a_cluster_that_does_not_answer_is_one_finding(answers: Path) -> None:
+    """The doctor does not repeat one reason for each thing that it would have asked."""
+    found = list(examine_cluster(Kubectl(), "ml-monitoring", answers))
+
+    assert [each.subject for each in found] == ["cluster"]
 
 
 def test_a_machine_without_kubectl_is_one_finding(

@@ -1,5 +1,6 @@
 """How the doctor judges Prometheus' answers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,13 @@ from tools import ROOT
 from tools.doctor import cluster, local
 from tools.doctor.findings import Level
 from tools.doctor.prometheus import (
+    Labels,
     Traffic,
     alertmanagers,
     clocks,
     expected_rules,
+    labels,
+    receivers,
     references,
     rule_groups,
     targets,
@@ -198,6 +202,63 @@ def test_alerts_need_an_alertmanager() -> None:
 
     assert problems(alertmanagers(nobody, REMEDIES)) == ["Prometheus knows no Alertmanager"]
     assert problems(alertmanagers(somebody, REMEDIES)) == []
+
+
+ROUTE = "route: {receiver: ui, routes: [{matchers: [severity = page], receiver: pager}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("known", "notifying"),
+    [
+        ("[{name: ui}, {name: pager}]", ""),
+        ("[{name: ui}, {name: pager}, {name: unused, slack_configs: [{}]}]", ""),
+        ("[{name: ui, slack_configs: []}, {name: pager}]", ""),
+        ("[{name: ui}, {name: pager, webhook_configs: [{url: <secret>}]}]", "pager"),
+        ("[{name: ui, slack_configs: [{}]}, {name: pager}]", "ui"),
+    ],
+    ids=["none", "not routed to", "empty", "one route", "default"],
+)
+def test_alerts_that_notify_nobody_are_a_problem(known: str, notifying: str) -> None:
+    """Some receiver that a route leads to must have an integration."""
+    remedies = replace(REMEDIES, needs_receiver=True)
+
+    found = receivers(f"{ROUTE}receivers: {known}\n", remedies)
+
+    expected = [] if notifying else ["alerts notify nobody: they are on Alertmanager's page only"]
+    assert problems(found) == expected
+    assert not notifying or found[0].text == f"{notifying} notifies"
+
+
+def test_alerts_need_not_notify_anybody_on_a_laptop() -> None:
+    """The doctor says so all the same."""
+    (finding,) = receivers(f"{ROUTE}receivers: [{{name: ui}}, {{name: pager}}]\n", REMEDIES)
+
+    assert finding.level is Level.UNKNOWN
+    assert "SLACK_WEBHOOK_FILE" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("accepted", "rejected", "expected"),
+    [
+        (0.0, {}, []),
+        (0.0, {"unknown": 0.0}, []),
+        (96.0, {"duplicate": 4.0}, []),
+        (
+            50.0,
+            {"unknown": 49.0, "duplicate": 1.0},
+            ["50.0% of the labels in the last 5 minutes were rejected, mostly unknown"],
+        ),
+    ],
+    ids=["none", "no traffic", "few", "replicas with different keys"],
+)
+def test_labels_that_are_rejected_are_a_problem(
+    accepted: float, rejected: dict[str, float], expected: list[str]
+) -> None:
+    """Replicas with different keys reject each other's labels."""
+    found = labels(Labels(accepted, rejected))
+
+    assert problems(found) == expected
+    assert not expected or "MODEL_PREDICTION_KEYS" in found[0].remedy
 
 
 LOANS = ("loans", "a1")
