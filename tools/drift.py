@@ -12,18 +12,18 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from tools import command
 from tools.stack import probe
-from tools.stack.services import service
+from tools.stack.services import REPORT, service
 from tools.stack.settings import Settings, StackError, load_settings
 
 MODES = ("drifted", "gradual", "off")
 # A proxy of the environment has no business between this machine and itself.
 _OPENER = build_opener(ProxyHandler({}))
-_DASHBOARD = "/d/ml-model"
+_DASHBOARD = "/d/ml-drift"
 _REPORTS = {
     "drifted": """\
 the traffic sends rows of another population from now on; `./task drift -- off` ends it
-  within 2 minutes       the verdict of each drifted feature is "drift"       {verdicts}
-  after 8 to 11 minutes  FeatureDrift fires for each of them, often with
+  within 9 minutes       the verdict of each drifted feature is "drift"       {verdicts}
+  after 8 to 14 minutes  FeatureDrift fires for each of them, often with
                          PredictionDrift and FeatureOutOfRange                {alerts}""",
     "gradual": """\
 the traffic sends ever more rows of another population, in the end (after LOCUST_GRADUAL_SECONDS)
@@ -73,6 +73,8 @@ def report(settings: Settings, mode: str) -> str:
     verdicts = settings.url("PROMETHEUS_PORT", "/graph?g0.expr=model_feature:verdict")
     if probe.ready(settings, service("grafana")):
         verdicts = settings.url("GRAFANA_PORT", _DASHBOARD)
+    elif probe.ready(settings, REPORT):
+        verdicts = settings.url("REPORT_PORT", _DASHBOARD.replace("/d/", "/#"))
     alerts = settings.url("PROMETHEUS_PORT", "/alerts")
     return _REPORTS[mode].format(verdicts=verdicts, alerts=alerts)
 

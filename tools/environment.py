@@ -20,11 +20,26 @@ GO_TASK = "go-task"
 RUNTIME = "requirements.txt"
 DEVELOPMENT = "requirements-dev.txt"
 PUBLISHER = "services/publisher/requirements.txt"
+PARQUET = "tools/model/requirements-parquet.txt"
+# What some estimators need, by the name of the library.
+LIBRARIES = {
+    name: f"services/model/requirements-{name}.txt"
+    for name in ("xgboost", "lightgbm", "catboost", "skops", "mlflow")
+}
+LOG = "tools/log/requirements.txt"
 
 # Megabytes that each takes on the disk, with the archives that pip unpacks meanwhile.
-_NEEDED_MB = {GO_TASK: 100, RUNTIME: 650, DEVELOPMENT: 1200, PUBLISHER: 450}
-# The development lock names all that the runtime lock names, in the same versions.
-_INCLUDED = {DEVELOPMENT: (RUNTIME,)}
+_NEEDED_MB = {
+    GO_TASK: 100,
+    RUNTIME: 700,
+    DEVELOPMENT: 1650,
+    PUBLISHER: 450,
+    PARQUET: 250,
+    LOG: 400,
+    **dict(zip(LIBRARIES.values(), (60, 40, 700, 20, 200), strict=True)),
+}
+# The development lock names all that these locks name, in the same versions.
+_INCLUDED = {DEVELOPMENT: (RUNTIME, LOG)}
 _PROGRESS_SECONDS = 4.0
 _PIP = (
     *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"),

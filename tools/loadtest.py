@@ -1,4 +1,4 @@
-"""Run the simulated traffic headless against the running model: 5 minutes, or as locust is told.
+"""Run the simulated traffic headless against the running model: 5 minutes, or as its options say.
 
 LOCUST_… of the environment and .env win, and so do locust's options:
 `./task loadtest -- --users 50 --run-time 30s`.

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from tools import ROOT
+from tools.environment import LIBRARIES
 
 DEVELOPMENT = "requirements-dev.txt"
 GROUPS = {
@@ -17,13 +18,26 @@ GROUPS = {
     "requirements.txt": "stack",
     "services/model/requirements.txt": "model",
     "services/model/requirements-train.txt": "train",
+    **{lock: name for name, lock in LIBRARIES.items()},
     "services/locust/requirements.txt": "locust",
     "services/publisher/requirements.txt": "publisher",
     "tests/requirements-clients.txt": "clients",
+    "tests/requirements-fuzz.txt": "fuzz",
+    "tests/requirements-s3.txt": "s3",
+    "tools/model/requirements-parquet.txt": "parquet",
+    "tools/log/requirements.txt": "log",
     "tools/honesty/requirements.txt": "honesty",
+    "tools/audit/requirements.txt": "audit",
 }
 # Not bound by the development lock.
-_ALONE = (DEVELOPMENT, "tests/requirements-clients.txt", "tools/honesty/requirements.txt")
+_ALONE = (
+    DEVELOPMENT,
+    "tests/requirements-clients.txt",
+    "tests/requirements-fuzz.txt",
+    "tests/requirements-s3.txt",
+    "tools/honesty/requirements.txt",
+    "tools/audit/requirements.txt",
+)
 
 
 def main(options: Sequence[str]) -> int:

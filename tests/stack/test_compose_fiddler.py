@@ -51,6 +51,7 @@ def stack(fiddler: Fiddler) -> Iterator[Stack]:
         FIDDLER_URL=fiddler.url,
         FIDDLER_ORG_ID=ORGANISATION,
         FIDDLER_AUTH_TOKEN=TOKEN,
+        PUBLISHER_LABEL_DELAY_SECONDS="10",
         MODEL_PREDICTION_KEYS=KEY,
     ) as started:
         yield started

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bundle.publish import publish
+from tests.support.bundles import edit_manifest
+from tests.support.logging_publisher import read_rows
 from tests.support.machine import require
 from tests.support.publisher import require_client
 from tests.support.stack import Stack
@@ -18,10 +22,11 @@ from tests.support.wait import eventually
 from tools import ROOT
 from tools.fiddler_stand_in import ORGANISATION, TOKEN, Fiddler, running_fiddler
 from tools.stack import native, setup
-from tools.stack.services import SERVICES
+from tools.stack.services import NATIVE, SERVICES
 from tools.stack.supervisor import Supervisor, started_by
 
 JOBS = {service.name for service in SERVICES}
+PROGRAMS = {service.name for service in NATIVE}
 
 
 @pytest.fixture(name="fiddler", scope="module")
@@ -30,8 +35,15 @@ def _fiddler() -> Iterator[Fiddler]:
         yield fiddler
 
 
+@pytest.fixture(name="log", scope="module")
+def _log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "predictions"
+
+
 @pytest.fixture(name="stack", scope="module")
-def _stack(tmp_path_factory: pytest.TempPathFactory, fiddler: Fiddler) -> Iterator[Stack]:
+def _stack(
+    tmp_path_factory: pytest.TempPathFactory, fiddler: Fiddler, log: Path
+) -> Iterator[Stack]:
     require("prometheus")
     require("alertmanager")
     require_client()
@@ -40,6 +52,8 @@ def _stack(tmp_path_factory: pytest.TempPathFactory, fiddler: Fiddler) -> Iterat
         FIDDLER_URL=fiddler.url,
         FIDDLER_ORG_ID=ORGANISATION,
         FIDDLER_AUTH_TOKEN=TOKEN,
+        PREDICTION_LOG=os.path.relpath(log, ROOT),
+        MODEL_SPOOL_SEGMENT_SECONDS="2",
     )
     up = stack.task("up")
     assert up.returncode == 0, up.stdout + up.stderr
@@ -94,6 +108,22 @@ def test_predictions_arrive_at_fiddler(stack: Stack, fiddler: Fiddler) -> None:
     assert [len(rows) for rows in fiddler.store.datasets.values()] == [1]
 
 
+def test_predictions_arrive_in_the_log(stack: Stack, log: Path, fiddler: Fiddler) -> None:
+    """The directory is relative to the checkout, and what is there is what Fiddler gets."""
+    assert stack.settings.log_directory
+    assert stack.settings.log_directory.samefile(log.parent / log.name)
+
+    def rows() -> set[str] | None:
+        found = read_rows(str(log), "predictions")["prediction_id"].to_pylist()
+        assert len(found) == len({*found})
+        return {*found} if len(found) >= 100 else None
+
+    written = eventually(rows, "100 predictions in the log")
+    eventually(
+        lambda: written <= fiddler.store.all_events().keys(), "the same predictions at Fiddler"
+    )
+
+
 @pytest.mark.parametrize(
     "family", ["http_requests_total", "model_predictions_total", "model_input_rejected_total"]
 )
@@ -120,9 +150,24 @@ def test_status_shows_every_service_and_the_password(stack: Stack) -> None:
 
     password = setup.password_file(stack.settings).read_text().strip()
     assert status.returncode == 0, status.stdout + status.stderr
-    assert set(re.findall(r"^(\w+) +ready ", status.stdout, re.MULTILINE)) == JOBS
+    assert set(re.findall(r"^([\w-]+) +ready ", status.stdout, re.MULTILINE)) == PROGRAMS
     assert len(password) >= 20
     assert f"password {password}" in status.stdout
+
+
+def test_the_report_is_served_and_linked(stack: Stack) -> None:
+    """`up` and `status` name its address; it says how the model is, and `up` not the password."""
+    up, status = stack.task("up"), stack.task("status")
+    url = stack.settings.url("REPORT_PORT")
+    page = httpx.get(url, timeout=60)
+
+    assert page.status_code == 200
+    assert "<title>ML monitoring: " in page.text
+    assert (stack.settings.var / "report" / "index.html").read_text() == page.text
+    assert re.search(rf"^report +{url}$", up.stdout, re.MULTILINE)
+    assert re.search(rf"^report +ready +{url}$", status.stdout, re.MULTILINE)
+    assert f"password in {setup.password_file(stack.settings)}" in up.stdout
+    assert setup.password_file(stack.settings).read_text().strip() not in up.stdout
 
 
 def test_grafana_gets_the_addresses_of_this_stack(stack: Stack) -> None:
@@ -132,6 +177,7 @@ def test_grafana_gets_the_addresses_of_this_stack(stack: Stack) -> None:
     assert given["arguments"][0] == "server"
     assert given["url"] == stack.settings.url("PROMETHEUS_PORT")
     assert given["settings"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    assert Path(given["settings"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]).is_file()
     assert Path(given["settings"]["GF_PATHS_PROVISIONING"], "dashboards").is_dir()
     assert setup.password_file(stack.settings).read_text() not in given["settings"].values()
 
@@ -140,7 +186,7 @@ def test_logs_of_an_unknown_service_name_the_services(stack: Stack) -> None:
     """Whoever mistypes a service gets the names there are."""
     logs = stack.task("logs", "--", "modle")
 
-    names = ", ".join(sorted({*JOBS, "supervisord"}))
+    names = ", ".join(sorted({*PROGRAMS, "supervisord"}))
     assert logs.returncode == 1
     assert logs.stderr.splitlines() == [f"logs: no log of modle; there are: {names}"]
 
@@ -155,6 +201,51 @@ def test_a_reader_that_goes_away_is_no_error(stack: Stack) -> None:
 
     assert done.stdout.splitlines() == [f"native stack, data in {stack.settings.var}"]
     assert done.stderr == ""
+
+
+def test_each_program_has_only_its_own_secrets(stack: Stack) -> None:
+    """The publisher's token is in the environment of the publisher only."""
+    programs = Supervisor(stack.settings.socket).processes()
+    holders = {
+        name
+        for name, program in programs.items()
+        if TOKEN.encode() in Path(f"/proc/{program.pid}/environ").read_bytes()
+    }
+
+    assert holders == {"publisher"}
+
+
+def test_logs_are_for_their_user_only(stack: Stack) -> None:
+    """Neither group nor others can read what the programs write."""
+    logs = list((stack.settings.var / "log").glob("*.log"))
+
+    assert logs
+    assert {path.stat().st_mode & 0o077 for path in logs} == {0}
+
+
+def test_a_reload_takes_what_was_trained(stack: Stack, tmp_path: Path) -> None:
+    """Another version is served, and one that is corrupt is not; the command says so."""
+    name = stack.settings.var / "bundle"
+    original = shutil.copytree(name, tmp_path / "original")
+    other = shutil.copytree(name, tmp_path / "other")
+    edit_manifest(other, version="b" * 12)
+    publish(other, name)
+    taken = stack.task("reload")
+    (name / "trees.npy").write_bytes(b"")
+    kept = stack.task("reload")
+    status = stack.task("status")
+    publish(original, name)
+    back = stack.task("reload")
+
+    assert taken.stdout == f"version {'b' * 12} is served; it was taken\n", taken.stderr
+    assert kept.returncode != 0
+    assert f"version {'b' * 12} is kept: " in kept.stderr
+    assert "trees.npy is corrupt" in kept.stderr
+    assert status.returncode == 0, status.stdout + status.stderr
+    assert "it was taken" in back.stdout, back.stderr
+    master = Supervisor(stack.settings.socket).processes()["model"].pid
+    workers = Path(f"/proc/{master}/task/{master}/children")
+    eventually(lambda: len(workers.read_text().split()) == 2, "the old workers have ended")
 
 
 def test_up_starts_a_service_that_gave_up(stack: Stack) -> None:

@@ -31,10 +31,10 @@ def _error(stack: Stack, **settings: str) -> str:
 def test_a_port_in_use_is_named(stack: Stack, variable: str) -> None:
     """Port, service and the variable to change are named before anything is started."""
     port = stack.settings.ports[variable]
-    name = variable.partition("_")[0].lower()
+    name = variable.removesuffix("_PORT").removesuffix("_METRICS").lower().replace("_", "-")
     with socket.create_server(("127.0.0.1", port)):
-        # The publisher is only where there is a Fiddler.
-        error = _error(stack, FIDDLER_URL="http://127.0.0.1:1")
+        # A publisher is only where its destination is.
+        error = _error(stack, FIDDLER_URL="http://127.0.0.1:1", PREDICTION_LOG="s3://log")
 
     assert error == (
         f"up: ports in use: {port} ({name}, {variable}); stop what uses them, or set others in .env"

@@ -8,7 +8,7 @@ from tools import command
 from tools.stack import compose, native, programs, traffic
 from tools.stack.settings import Settings, StackError, load_settings
 
-_COMMANDS = ("up", "down", "status", "logs", "clean", "fetch", "version")
+_COMMANDS = ("up", "down", "status", "logs", "clean", "fetch", "version", "reload")
 _STACKS: dict[str, ModuleType] = {"compose": compose, "native": native}
 
 

@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools import ROOT
-from tools.stack import probe, project, traffic
+from tools.stack import libraries, probe, project, readable, traffic
 from tools.stack.ports import check_ports
 from tools.stack.services import SERVICES, addresses, service, table
 from tools.stack.settings import Settings, StackError
 
 _SCRAPE_SECONDS = 30.0
 """Two scrape intervals."""
+# Files belong to the group of their directory, so that who is in it may read them.
+_LOG_MODE = 0o2770
 _DOCKER = ("docker",)
 _COMPOSE = (*_DOCKER, "compose")
+# Compose begins each line with it, whether or not it writes to a terminal.
+_ERASE_LINE = "\x1b[2K"
 _PASSWORD = "/var/lib/grafana/admin-password"  # noqa: S105
 
 
@@ -39,6 +43,7 @@ def running(settings: Settings) -> bool:
 
 def up(settings: Settings) -> None:
     """Build and start every container, wait until all are healthy and print every URL."""
+    make_log_directory(settings)
     planned = _output(settings, "config", "--services").split()
     if not running(settings):
         check_ports(settings, [name for name in _ours() if name in planned])
@@ -47,12 +52,51 @@ def up(settings: Settings) -> None:
         _compose(settings, "--profile", "*", "rm", "--stop", "--force", *gone)
     started = _with_images(settings, planned)
     project.remember(settings)
-    _compose(settings, "up", "--detach", "--build", "--wait", *started)
+    try:
+        _compose(settings, "up", "--detach", "--build", "--wait", *started)
+    except StackError:
+        _print_why(settings)
+        raise
+    _check_slack(settings)
     print("the stack is up, in containers")
     containers = _containers(settings)
     _wait_until_scraped(settings, [name for name in _ours() if name in containers])
     print(table(addresses(settings, [name for name in _ours() if name in containers])))
+    if "grafana" in containers:
+        print("Grafana: user admin; `./task status` shows the password")
     _print_page(settings)
+
+
+def _print_why(settings: Settings) -> None:
+    """Print the last lines of each container that does not work, and of its health check.
+
+    Compose itself says no more than that a container is unhealthy or has exited.
+    """
+    for name, container in sorted(_containers(settings).items()):
+        if (state := _state(container)) in ("healthy", "running", "done", "created"):
+            continue
+        print(f"{name} is {state}; its last lines:")
+        lines = _output(settings, "logs", "--no-color", "--no-log-prefix", "--tail", "10", name)
+        print(lines.replace(_ERASE_LINE, ""))
+        health = _run(*_DOCKER, "inspect", "--format", "{{json .State.Health}}", container["ID"])
+        checks = (json.loads(health or "null") or {}).get("Log") or []
+        if checks and checks[-1]["ExitCode"]:
+            print(f"its health check: {checks[-1]['Output'].strip()}")
+    bundle = settings.var / "bundle"
+    if advice := readable.advice(*[bundle.resolve()] if bundle.exists() else []):
+        print(advice)
+
+
+def _check_slack(settings: Settings) -> None:
+    """Raise StackError if Alertmanager cannot read the webhook: alerts would end in its log."""
+    name = "SLACK_WEBHOOK_FILE"
+    if name not in settings.environment or "alertmanager" not in _containers(settings):
+        return
+    if not _output(settings, "exec", "-T", "alertmanager", "cat", "secrets/slack_webhook_url"):
+        raise StackError(
+            f"{name}={settings.environment[name]} is empty, or Alertmanager's container cannot read"
+            " it: it runs as user 65534, whom the file must allow to (chmod o+r, or setfacl)"
+        )
 
 
 def _wait_until_scraped(settings: Settings, names: Sequence[str]) -> None:
@@ -93,7 +137,7 @@ def _with_images(settings: Settings, planned: Sequence[str]) -> list[str]:
 
 def _pulled(settings: Settings, name: str) -> bool:
     command = [*_COMPOSE, "pull", "--quiet", name]
-    environment = _environment(settings)
+    environment = environment_for(settings)
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
 
 
@@ -124,6 +168,23 @@ def status(settings: Settings) -> bool:
     return all(state in ("healthy", "running", "done") for state in states.values())
 
 
+def reload(settings: Settings) -> None:
+    """Let the model take the bundle that is there now.
+
+    A container has another version's directory only if it is started again; it finishes the
+    requests in progress. If it has the same directory, the service in it reloads.
+    """
+    before = _containers(settings).get("model")
+    if before is None:
+        raise StackError("the model is not running; `./task up` starts it")
+    _compose(settings, "up", "--detach", "--no-deps", "--wait", "model")
+    if _containers(settings)["model"]["ID"] == before["ID"]:
+        _compose(settings, "kill", "--signal", "HUP", "model")
+        print("the model reloads the bundle of its directory; ./task logs -- model")
+    else:
+        print(f"version {traffic.built_version(settings)} is served by a new container")
+
+
 def logs(settings: Settings, names: Sequence[str]) -> None:
     """Follow the logs of some services, or of all."""
     there = sorted(_containers(settings))
@@ -135,7 +196,7 @@ def logs(settings: Settings, names: Sequence[str]) -> None:
     os.execvpe(  # noqa: S606
         _COMPOSE[0],
         [*_COMPOSE, "logs", "--follow", "--tail", "20", *names],
-        _environment(settings),
+        environment_for(settings),
     )
 
 
@@ -165,36 +226,73 @@ def _state(container: dict[str, Any]) -> str:
 
 def _compose(settings: Settings, *words: str) -> None:
     command = [*_COMPOSE, *words]
-    done = subprocess.run(command, cwd=ROOT, env=_environment(settings), check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment_for(settings), check=False)
     if done.returncode:
         raise StackError(f"`{' '.join(command)}` failed; its own message is above")
 
 
 def _output(settings: Settings, *words: str) -> str:
     """Return what a Compose command prints; nothing where it fails."""
-    command = [*_COMPOSE, *words]
-    environment = _environment(settings)
+    return _run(*_COMPOSE, *words, environment=environment_for(settings))
+
+
+def _run(*command: str, environment: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment_for(settings: Settings) -> dict[str, str]:
     """Return what Compose is started with.
 
-    With FIDDLER_URL the publisher's profile is on. A bundle that was built on this machine takes
-    the place of the images' own.
+    FIDDLER_URL and PREDICTION_LOG switch their profiles on. A bundle that was built on this machine
+    takes the place of the images' own, which get the libraries that it names.
     """
-    profiles = {"COMPOSE_PROFILES": "fiddler"} if settings.with_fiddler else {}
+    profiles = {"fiddler": "publisher", "prediction-log": "prediction-log"}
+    chosen = ",".join(name for name, service in profiles.items() if settings.has(service))
     built = settings.var / "bundle"
-    bundle = {"MODEL_BUNDLE": str(built)} if (built / "bundle.json").is_file() else {}
+    # The version's directory: a container has what the link stood for when it was created.
+    bundle = {"MODEL_BUNDLE": str(built.resolve())} if (built / "bundle.json").is_file() else {}
+    served = ROOT / ({**bundle, **settings.environment}.get("MODEL_BUNDLE") or built)
     return {
-        **profiles,
+        **({"COMPOSE_PROFILES": chosen} if chosen else {}),
         **bundle,
+        "MODEL_LIBRARIES": " ".join(libraries.needed(served)),
         **settings.environment,
+        **log_environment(settings),
         "COMPOSE_PROJECT_NAME": project.name(settings),
     }
+
+
+def log_environment(settings: Settings) -> dict[str, str]:
+    """Return where the prediction log is: a directory that is mounted, or an object store."""
+    if directory := settings.log_directory:
+        group = {"PREDICTION_LOG_GROUP": str(directory.stat().st_gid)} if directory.is_dir() else {}
+        return {"PREDICTION_LOG": str(directory), **group}
+    if settings.prediction_log:
+        store = settings.prediction_log
+        return {"PREDICTION_LOG_STORE": store, "PREDICTION_LOG_MOUNT": os.devnull}
+    return {}
+
+
+def make_log_directory(settings: Settings) -> None:
+    """Make the directory of the prediction log, for a container whose user is in its group."""
+    directory = settings.log_directory
+    if directory is None:
+        return
+    try:
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            directory.chmod(_LOG_MODE)
+        mode = directory.stat().st_mode
+    except OSError as error:
+        raise StackError(f"PREDICTION_LOG={directory}: {error.strerror}") from error
+    if mode & _LOG_MODE != _LOG_MODE:
+        raise StackError(
+            f"PREDICTION_LOG={directory}: its group must be able to write there, as a container"
+            f" does: chmod {_LOG_MODE:o} {directory}"
+        )
 
 
 def _print_page(settings: Settings) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tools import ROOT
-from tools.stack import ports, probe, programs, setup, traffic
-from tools.stack.services import SERVICES, addresses, service, table
+from tools.stack import grafana, ports, probe, programs, setup, traffic
+from tools.stack.services import NATIVE, addresses, service, table
 from tools.stack.settings import Settings, StackError
 from tools.stack.supervisor import Process, Supervisor, started_by
 
@@ -19,9 +19,15 @@ CONFIGURATION = ROOT / "native" / "supervisord.conf"
 # Locust waits for the model, or it would count errors while that loads. Prometheus starts at once,
 # since it reads its targets only after 5 s, but gets those of a stage when they are ready: after a
 # scrape that finds nobody the next is an interval away.
-_STAGES = (("model", "prometheus", "alertmanager", "grafana"), ("locust", "publisher"))
+_STAGES = (
+    ("model", "prometheus", "alertmanager", "grafana", "report"),
+    ("locust", "publisher", "prediction-log"),
+)
 _START_SECONDS = 120
 _STOP_SECONDS = 60
+# More than the check of a new bundle may take.
+_RELOAD_SECONDS = 130
+_PROBES = 10
 _PROGRESS_SECONDS = 4.0
 _LOG_LINES = 10
 
@@ -52,8 +58,10 @@ def up(settings: Settings) -> None:
         raise
     print("the native stack was running already" if found else "the native stack is up")
     print(table(addresses(stack.settings, stack.names)))
+    if "grafana" in stack.names:
+        print(f"Grafana: user admin, password {grafana.password_place(settings)}")
     _print_page(stack)
-    _print_without_grafana(stack.names)
+    _print_without_grafana(stack)
 
 
 def down(settings: Settings) -> None:
@@ -76,12 +84,49 @@ def status(settings: Settings) -> bool:
     urls = {name: stack.settings.url(service(name).port) for name in states}
     print(table([(name, state, urls[name]) for name, state in states.items()]))
     if "grafana" in stack.names:
-        print(f"Grafana: user admin, password {_grafana_password(settings)}")
+        print(f"Grafana: user admin, password {grafana.password(settings)}")
     _print_page(stack)
-    _print_without_grafana(stack.names)
+    _print_without_grafana(stack)
     for line in traffic.lines(stack.settings):
         print(line)
     return set(states.values()) == {"ready"}
+
+
+def reload(settings: Settings) -> None:
+    """Let the model take the bundle that is there now, and print whether it did."""
+    stack = _running_stack(settings)
+    before = probe.reloads(stack.settings) if stack else {}
+    if stack is None or not before:
+        raise StackError("the model is not running; `./task up` starts it")
+    stack.supervisor.signal("model", signal.SIGHUP)
+    deadline = time.monotonic() + _RELOAD_SECONDS
+    while time.monotonic() < deadline:
+        now = probe.reloads(stack.settings)
+        outcomes = [name for name, value in now.items() if value > before.get(name, 0)]
+        if outcomes:
+            _print_reload(stack, outcomes[0], deadline)
+            return
+        time.sleep(0.1)
+    raise StackError(f"the model did not reload within {_RELOAD_SECONDS} s; ./task logs -- model")
+
+
+def _print_reload(stack: _Stack, outcome: str, deadline: float) -> None:
+    log = stack.supervisor.processes()["model"].log
+    lines = log.read_text(errors="replace").splitlines()
+    if outcome == "kept":
+        said = [line for line in lines if " is kept: " in line]
+        reason = json.loads(said[-1])["message"] if said else "its log says why"
+        raise StackError(f"the new bundle does not work: {reason}")
+    built = traffic.built_version(stack.settings)
+    # The old workers accept connections until they get a signal to stop.
+    while _answering(stack) != {built} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    print(f"version {built} is served; it was {outcome}")
+
+
+def _answering(stack: _Stack) -> set[str | None]:
+    """Return the versions of several new connections."""
+    return {probe.running_version(stack.settings) for _ in range(_PROBES)}
 
 
 def logs(settings: Settings, names: Sequence[str]) -> None:
@@ -121,12 +166,12 @@ def _launch(settings: Settings) -> _Stack:
             f"{len(left)} processes of a killed stack still run: ./task down ends them"
         )
     # Grafana may still have to be downloaded: its port is checked in any case.
-    ports.check_ports(settings, [one.name for one in SERVICES if _may_run(one.name, settings)])
+    ports.check_ports(settings, [one.name for one in NATIVE if settings.has(one.name)])
     setup.check_writable(settings)
-    binaries = programs.bring(settings.environment)
-    names = [one.name for one in SERVICES if setup.wanted(one.name, settings, binaries)]
+    with setup.preparing(settings):
+        binaries = programs.bring(settings.environment)
+    names = [one.name for one in NATIVE if setup.wanted(one.name, settings, binaries)]
     environment = setup.environment_for(settings, binaries)
-    setup.prepare(settings)
     setup.write_files(settings, names)
     _print_debian(binaries)
     print(f"starting {', '.join(names)}", flush=True)
@@ -134,10 +179,6 @@ def _launch(settings: Settings) -> _Stack:
     setup.metrics_directory(settings).mkdir(mode=0o700, parents=True, exist_ok=True)
     supervisor.launch(CONFIGURATION, environment)
     return _Stack(settings, names, supervisor)
-
-
-def _may_run(name: str, settings: Settings) -> bool:
-    return name != "publisher" or settings.with_fiddler
 
 
 def _start(stack: _Stack) -> None:
@@ -170,7 +211,8 @@ def _wait_until_found(stack: _Stack, pids: dict[str, int]) -> None:
 
     def waiting() -> list[str]:
         health = probe.targets(stack.settings)
-        return [name for name in stack.names if health.get(name, "down") == "down"]
+        names = setup.scraped(stack.names)
+        return [name for name in names if health.get(name, "down") == "down"]
 
     if names := _wait(stack, waiting, pids):
         missing = ", ".join(names)
@@ -245,20 +287,14 @@ def _signal(settings: Settings, number: signal.Signals) -> None:
             continue
 
 
-def _grafana_password(settings: Settings) -> str:
-    if settings.environment.get("GF_SECURITY_ADMIN_PASSWORD"):
-        return "as given in GF_SECURITY_ADMIN_PASSWORD"
-    return setup.password_file(settings).read_text().strip()
-
-
 def _print_page(stack: _Stack) -> None:
     if url := probe.page(stack.settings):
         print(f"all pages at a glance: {url}")
 
 
-def _print_without_grafana(names: Sequence[str]) -> None:
-    if "grafana" not in names:
-        print("without Grafana, and so without dashboards: `./task fetch` tries to download it")
+def _print_without_grafana(stack: _Stack) -> None:
+    if "grafana" not in stack.names:
+        print(grafana.missing(stack.settings))
 
 
 def _print_debian(binaries: Mapping[str, programs.Binary]) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import urllib.request
 from typing import Any
 from urllib.parse import urlencode
@@ -15,10 +16,9 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def ready(settings: Settings, service: Service) -> bool:
     """Return whether a service can work and shows its metrics."""
-    urls = (
-        settings.url(service.port, service.ready),
-        settings.url(service.metrics_port, service.metrics_path),
-    )
+    urls = [settings.url(service.port, service.ready)]
+    if service.metrics_port:
+        urls.append(settings.url(service.metrics_port, service.metrics_path))
     return all(_get(url) is not None for url in urls)
 
 
@@ -44,6 +44,15 @@ def running_version(settings: Settings) -> str | None:
         return str(json.loads(body)["version"]) if body else None
     except (ValueError, TypeError, KeyError):  # another program has this port
         return None
+
+
+def reloads(settings: Settings) -> dict[str, float]:
+    """Return how many reloads the model counted, by outcome; none where it does not answer."""
+    body = _get(settings.url("MODEL_METRICS_PORT", "/metrics")) or b""
+    found = re.findall(
+        r'^service_reloads_total\{outcome="(\w+)"\} (\S+)$', body.decode(), re.MULTILINE
+    )
+    return {outcome: float(value) for outcome, value in found}
 
 
 def page(settings: Settings) -> str | None:

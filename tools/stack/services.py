@@ -15,7 +15,8 @@ class Service:
     """The variable that holds the port one opens in a browser."""
     ready: str
     """The path that answers 200 once the service can work."""
-    metrics_port: str
+    metrics_port: str = ""
+    """The variable of the port that Prometheus scrapes; empty where it does not."""
     metrics_path: str = "/metrics"
     pages: Sequence[tuple[str, str]] = ()
     """Further pages worth knowing, as (what it is, path)."""
@@ -23,7 +24,7 @@ class Service:
     @property
     def ports(self) -> tuple[str, ...]:
         """The variables of all ports the service listens on."""
-        return tuple(dict.fromkeys((self.port, self.metrics_port)))
+        return tuple(dict.fromkeys(filter(None, (self.port, self.metrics_port))))
 
 
 SERVICES = (
@@ -33,15 +34,25 @@ SERVICES = (
     Service("locust", "LOCUST_PORT", "/", "LOCUST_METRICS_PORT"),
     # Where there is a FIDDLER_URL.
     Service("publisher", "PUBLISHER_METRICS_PORT", "/metrics", "PUBLISHER_METRICS_PORT"),
+    # Where there is a PREDICTION_LOG.
+    Service(
+        "prediction-log",
+        "PREDICTION_LOG_METRICS_PORT",
+        "/metrics",
+        "PREDICTION_LOG_METRICS_PORT",
+    ),
     Service("prometheus", "PROMETHEUS_PORT", "/-/ready", "PROMETHEUS_PORT"),
     Service("alertmanager", "ALERTMANAGER_PORT", "/-/ready", "ALERTMANAGER_PORT"),
     Service("grafana", "GRAFANA_PORT", "/api/health", "GRAFANA_PORT"),
 )
+# The native stack mostly has no Grafana, so it serves the dashboards as a page of its own.
+REPORT = Service("report", "REPORT_PORT", "/healthz")
+NATIVE = (*SERVICES, REPORT)
 
 
 def service(name: str) -> Service:
     """Return the service called `name`."""
-    return next(service for service in SERVICES if service.name == name)
+    return next(service for service in NATIVE if service.name == name)
 
 
 def addresses(settings: Settings, names: Iterable[str]) -> list[tuple[str, str]]:
@@ -50,7 +61,8 @@ def addresses(settings: Settings, names: Iterable[str]) -> list[tuple[str, str]]
     for one in map(service, names):
         rows.append((one.name, settings.url(one.port)))
         rows += [(what, settings.url(one.port, path)) for what, path in one.pages]
-        rows.append((f"{one.name} metrics", settings.url(one.metrics_port, one.metrics_path)))
+        if one.metrics_port:
+            rows.append((f"{one.name} metrics", settings.url(one.metrics_port, one.metrics_path)))
     return rows
 
 

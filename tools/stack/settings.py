@@ -19,6 +19,8 @@ PORTS = {
     "LOCUST_PORT": 8089,
     "LOCUST_METRICS_PORT": 9646,
     "PUBLISHER_METRICS_PORT": 9647,
+    "PREDICTION_LOG_METRICS_PORT": 9648,
+    "REPORT_PORT": 3001,
 }
 
 # sun_path holds 104 bytes on macOS, 108 on Linux; supervisord adds a suffix while it binds.
@@ -55,6 +57,22 @@ class Settings:
     def with_fiddler(self) -> bool:
         """Whether events go to Fiddler."""
         return bool(self.environment.get("FIDDLER_URL"))
+
+    @property
+    def prediction_log(self) -> str:
+        """The directory or URL to which events are logged; empty for nowhere."""
+        return self.environment.get("PREDICTION_LOG", "")
+
+    @property
+    def log_directory(self) -> Path | None:
+        """The directory to which events are logged; None for nowhere or an object store."""
+        is_directory = self.prediction_log and "://" not in self.prediction_log
+        return ROOT / Path(self.prediction_log).expanduser() if is_directory else None
+
+    def has(self, service: str) -> bool:
+        """Return whether a service is wanted; two are only where they have a destination."""
+        wanted = {"publisher": self.with_fiddler, "prediction-log": bool(self.prediction_log)}
+        return wanted.get(service, True)
 
     def url(self, port: str, path: str = "") -> str:
         """Return the address of what listens on the port named `port`."""

@@ -1,15 +1,17 @@
 """What the native stack needs before it starts: programs, files, an environment."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools import ROOT, environment
-from tools.stack import programs
+from tools.stack import libraries, programs
 from tools.stack.services import service
 from tools.stack.settings import Settings, StackError, read_env_file
 
@@ -18,10 +20,8 @@ _NEEDED_MB = 300
 
 
 def wanted(name: str, settings: Settings, binaries: Mapping[str, programs.Binary]) -> bool:
-    """Return whether a service is part of this stack: two are only where they can work."""
-    if name == "publisher":
-        return settings.with_fiddler
-    return name != "grafana" or name in binaries
+    """Return whether a service is part of this stack: some are only where they can work."""
+    return settings.has(name) and (name != "grafana" or name in binaries)
 
 
 def check_writable(settings: Settings) -> None:
@@ -42,9 +42,28 @@ def check_writable(settings: Settings) -> None:
         )
 
 
-def prepare(settings: Settings) -> None:
+@contextlib.contextmanager
+def preparing(settings: Settings) -> Iterator[None]:
+    """Prepare the environment and the bundle while the body brings the programs.
+
+    A terminal may be asked a question meanwhile: there, the preparation follows the body. Raises
+    StackError.
+    """
+    if sys.stdin.isatty():
+        yield
+        _prepare(settings)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        prepared = pool.submit(_prepare, settings)
+        yield
+        prepared.result()
+
+
+def _prepare(settings: Settings) -> None:
     """Install what the lock names and train the example, where that has not been done."""
-    locks = [environment.RUNTIME, *([environment.PUBLISHER] if settings.with_fiddler else [])]
+    publishes = settings.has("publisher") or settings.has("prediction-log")
+    locks = [environment.RUNTIME, *([environment.PUBLISHER] if publishes else [])]
+    locks += [environment.LIBRARIES[name] for name in libraries.needed(bundle(settings))]
     try:
         environment.install(*locks)
     except environment.InstallError as error:
@@ -76,7 +95,8 @@ def write_files(settings: Settings, names: Sequence[str]) -> None:
 def environment_for(settings: Settings, binaries: Mapping[str, programs.Binary]) -> dict[str, str]:
     """Return what supervisord and all its programs are started with."""
     defaults: dict[str, str] = {}
-    for path in (*sorted(ROOT.glob("services/*/settings.env")), ROOT / "native" / "grafana.env"):
+    own = sorted(ROOT.glob("services/**/settings.env"))
+    for path in (*own, ROOT / "native" / "grafana.env"):
         defaults |= read_env_file(path)
     return {
         **defaults,
@@ -86,6 +106,7 @@ def environment_for(settings: Settings, binaries: Mapping[str, programs.Binary])
         **_binaries(binaries),
         **{name: str(port) for name, port in settings.ports.items()},
         "MODEL_BUNDLE": str(bundle(settings)),
+        "PREDICTION_LOG": str(settings.log_directory or settings.prediction_log),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory(settings)),
         "STACK_PYTHON": sys.executable,
         "STACK_ROOT": str(ROOT),
@@ -152,10 +173,15 @@ def _configure_alertmanager(settings: Settings) -> None:
         _link(directory / "secrets" / "slack_webhook_url", secret)
 
 
+def scraped(names: Sequence[str]) -> list[str]:
+    """Return the services among these that Prometheus scrapes."""
+    return [name for name in names if service(name).metrics_port]
+
+
 def write_targets(settings: Settings, names: Sequence[str]) -> None:
     """Write where each of these jobs is on this machine, for Prometheus."""
     directory = settings.var / "prometheus" / "config" / "targets"
-    for name in names:
+    for name in scraped(names):
         target = {
             "targets": [f"127.0.0.1:{settings.ports[service(name).metrics_port]}"],
             "labels": {"job": name},
@@ -172,12 +198,15 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "LOCUST_WEB_HOST": "127.0.0.1",
         "LOCUST_METRICS_HOST": "127.0.0.1",
         "PUBLISHER_HOST": "127.0.0.1",
-        **({"MODEL_SPOOL_DIR": str(settings.var / "spool")} if settings.with_fiddler else {}),
+        **_spools(settings),
         "LOCUST_WEB_PORT": str(settings.ports["LOCUST_PORT"]),
         "MODEL_URL": settings.url("MODEL_PORT"),
         "LOCUST_URL": settings.url("LOCUST_PORT"),
         "PROMETHEUS_URL": settings.url("PROMETHEUS_PORT"),
         "ALERTMANAGER_URL": settings.url("ALERTMANAGER_PORT"),
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
+            ROOT / "grafana" / "provisioning" / "dashboards" / "overview.json"
+        ),
         "GF_SERVER_ROOT_URL": settings.url("GRAFANA_PORT"),
         "GF_SERVER_HTTP_ADDR": "127.0.0.1",
         "GF_SERVER_HTTP_PORT": str(settings.ports["GRAFANA_PORT"]),
@@ -186,3 +215,13 @@ def _native_defaults(settings: Settings) -> dict[str, str]:
         "GF_PATHS_LOGS": str(settings.var / "log" / "grafana"),
         "GF_PATHS_PLUGINS": str(settings.var / "grafana" / "plugins"),
     }
+
+
+def _spools(settings: Settings) -> dict[str, str]:
+    """Return where the model spools its events, for each service that reads them."""
+    spools = {}
+    if settings.has("publisher"):
+        spools["MODEL_SPOOL_DIR"] = str(settings.var / "spool")
+    if settings.has("prediction-log"):
+        spools["MODEL_SPOOL_LOG_DIR"] = str(settings.var / "spool" / "log")
+    return spools

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import subprocess
 import sys
 import xmlrpc.client
@@ -59,6 +60,7 @@ class Supervisor:
             capture_output=True,
             text=True,
             check=False,
+            umask=0o077,  # of its own log; native/supervisord.conf says it for the rest
         )
         if started.returncode:
             raise StackError(f"supervisord did not start: {_complaint(started.stderr)}")
@@ -82,6 +84,10 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """Stop a program and wait for its end."""
         self._call("stopProcess", name)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a program."""
+        self._call("signalProcess", name, number.name)
 
     def shutdown(self) -> None:
         """Stop every program, then supervisord itself; returns at once."""

@@ -37,7 +37,7 @@ def built_version(settings: Settings) -> str | None:
 
 def switch() -> str:
     """Return how a running stack is switched to the bundle that was built."""
-    return "`./task down && ./task up` switches to it"
+    return "`./task reload` switches to it"
 
 
 def report(settings: Settings) -> str:

@@ -21,8 +21,12 @@ def complaint(action: Action, status: int, body: bytes | None) -> str | None:
         return f"{UNREACHABLE}: no answer"
     if status != action.status:
         return f"{UNEXPECTED_STATUS}: {status} instead of {action.status}"
-    if action.target and not _is_finite_number(decoded(body).get(action.target)):
-        return f"{UNEXPECTED_ANSWER}: {action.target} is not a finite number"
+    if action.target:
+        value = decoded(body).get(action.target)
+        if action.classes and value not in action.classes:
+            return f"{UNEXPECTED_ANSWER}: {action.target} is not one of the classes"
+        if not action.classes and not _is_finite_number(value):
+            return f"{UNEXPECTED_ANSWER}: {action.target} is not a finite number"
     # A list is answered with 200 if at least one of its labels is accepted.
     if action.path == FEEDBACK and decoded(body).get("rejected") != 0:
         return f"{UNEXPECTED_ANSWER}: labels were rejected"

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from traffic.answers import UNEXPECTED_ANSWER, complaint, decoded
 from traffic.drift import Drift, mode_of
 from traffic.labels import Labels
-from traffic.manifest import read_manifest
+from traffic.manifest import Manifest, read_manifest
 from traffic.rows import Populations, Supply, load_populations, shuffled
 from traffic.scenarios import SCENARIOS, Action, Mix, feedback
 from traffic.settings import Settings
+from traffic.values import shift_class
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Plan:
     """The state shared by the clients of a process: settings, requests, rows, and the drift."""
 
     settings: Settings
+    manifest: Manifest
     mix: Mix
     populations: Populations
     drift: Drift
@@ -29,6 +32,7 @@ def make_plan(settings: Settings, clock: Callable[[], float]) -> Plan:
     manifest = read_manifest(Path(settings.bundle))
     return Plan(
         settings,
+        manifest,
         SCENARIOS[settings.scenario](manifest),
         load_populations(settings.rows, manifest),
         Drift(mode_of(settings.rows), settings.gradual_seconds, clock),
@@ -53,7 +57,7 @@ class Client:
         self._labels = Labels(
             share=settings.label_share,
             delay=settings.label_delay_seconds,
-            shift=settings.label_shift,
+            shift=partial(shift_class, plan.manifest, by=settings.label_shift),
             rng=Random(f"{seed}/labels"),  # noqa: S311 simulation
         )
 

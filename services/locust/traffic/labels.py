@@ -1,9 +1,12 @@
 """The labels that clients send later, for a share of the predictions."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
+
+from traffic.values import Value
 
 # The maximum number of labels per request.
 BATCH = 1_000
@@ -24,16 +27,19 @@ class Labels:
 
     share: float
     delay: float
-    shift: float
+    shift: Callable[[Value], Value]
     rng: Random
     _pending: deque[_Pending] = field(default_factory=deque)
     _next_batch: float = 0.0
 
-    def add(self, prediction_id: str, actual: float, now: float) -> None:
+    def add(self, prediction_id: str, actual: Value, now: float) -> None:
         """Store the label of a prediction, with a probability of `share`."""
         # The newest label is dropped if there are too many; otherwise none might become due.
         if self.rng.random() < self.share and len(self._pending) < MAX_PENDING:
-            label = {"prediction_id": prediction_id, "actual": actual + self.shift}
+            label: dict[str, object] = {
+                "prediction_id": prediction_id,
+                "actual": self.shift(actual),
+            }
             self._pending.append(_Pending(now + self.delay, label))
 
     def due(self, now: float) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from typing import Any
 from traffic.errors import TrafficError
 
 MANIFEST_FILE = "bundle.json"
-FORMAT = 1
+FORMATS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,24 @@ class Feature:
     """One input: the values that the service accepts, and its standard deviation in training."""
 
     name: str
-    integer: bool = False
+    type: str = "number"
     nullable: bool = False
     minimum: float | None = None
     maximum: float | None = None
     sigma: float = 1.0
+    categories: tuple[float | bool | str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One bundle: its model's inputs in order, the name of the target, and its files."""
+    """One bundle: its model's inputs in order, target and classes (none: a number), and files."""
 
     path: Path
     name: str
     target: str
     features: tuple[Feature, ...]
     files: frozenset[str]
+    classes: tuple[float | bool | str, ...] = ()
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -52,24 +54,28 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def _manifest(path: Path, content: dict[str, Any]) -> Manifest:
-    if content["format"] != FORMAT:
-        raise TrafficError(f"{path} has format {content['format']}; this client reads {FORMAT}")
-    sigmas = {reference["name"]: reference["sigma"] for reference in content["reference"]}
+    if content["format"] not in FORMATS:
+        raise TrafficError(f"{path} has format {content['format']}; this client reads 1 and 2")
+    sigmas = {each["name"]: each.get("sigma", 1.0) for each in content["reference"]}
     return Manifest(
         path=path,
         name=content["name"],
         target=content["target"]["name"],
-        features=tuple(_feature(each, sigmas[each["name"]]) for each in content["features"]),
+        features=tuple(
+            _feature(each, sigmas.get(each["name"], 1.0)) for each in content["features"]
+        ),
         files=frozenset(content["files"]),
+        classes=tuple(content.get("classes", ())),
     )
 
 
 def _feature(content: dict[str, Any], sigma: float) -> Feature:
     return Feature(
         name=content["name"],
-        integer=content["type"] == "integer",
+        type=content["type"],
         nullable=content["nullable"],
         minimum=content.get("minimum"),
         maximum=content.get("maximum"),
         sigma=sigma,
+        categories=tuple(content.get("categories", ())),
     )

@@ -1,9 +1,9 @@
 """The rows that a client sends: from the usual population, or from a drifted one."""
 
 import csv
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple, TypeVar
@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from traffic.drift import DRIFTED, GRADUAL, Drift
 from traffic.errors import TrafficError
 from traffic.manifest import Feature, Manifest
+from traffic.values import Value, read_cell, read_class, shift
 
 T = TypeVar("T")
 
@@ -21,14 +22,12 @@ SOURCES = (HELD_OUT, DRIFTED, GRADUAL)
 HELD_OUT_FILE = "held_out.csv"
 DRIFTED_FILE = "drifted.csv"
 
-Value = float | None
-
 
 class Row(NamedTuple):
     """A row's features by name, in the model's order, and its true value if that is known."""
 
     features: dict[str, Value]
-    actual: float | None
+    actual: Value
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Populations:
 def load_populations(source: str, manifest: Manifest) -> Populations:
     """Return the rows for a value of LOCUST_ROWS. Raises TrafficError.
 
-    If the bundle has no drifted rows, they are the usual rows shifted by one standard deviation.
+    If the bundle has no drifted rows, they are the usual rows shifted (see `values.shift`).
     """
     usual = read_rows(_usual_file(source, manifest), manifest)
     if DRIFTED_FILE in manifest.files:
@@ -101,37 +100,33 @@ def _row(path: Path, line: int, values: dict[str, str | None], manifest: Manifes
         feature.name: _value(path, line, feature, values[feature.name])
         for feature in manifest.features
     }
-    target = Feature(manifest.target, nullable=True)
-    return Row(features, _value(path, line, target, values.get(manifest.target)))
+    text = values.get(manifest.target)
+    read = partial(read_class, manifest)
+    return Row(features, _read(path, line, manifest.target, text, read) if text else None)
 
 
 def _value(path: Path, line: int, feature: Feature, text: str | None) -> Value:
-    if not text:
-        if feature.nullable:
-            return None
-        raise TrafficError(f"LOCUST_ROWS: {path}, line {line}: {feature.name} is empty")
+    if text:
+        return _read(path, line, feature.name, text, partial(read_cell, feature))
+    if feature.nullable:
+        return None
+    raise TrafficError(f"LOCUST_ROWS: {path}, line {line}: {feature.name} is empty")
+
+
+def _read(path: Path, line: int, name: str, text: str, read: Callable[[str], Value]) -> Value:
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+        return read(text)
+    except ValueError as error:
         raise TrafficError(
-            f"LOCUST_ROWS: {path}, line {line}: {feature.name} is {text!r}, not a number"
-        )
-    return int(number) if feature.integer and number.is_integer() else number
+            f"LOCUST_ROWS: {path}, line {line}: {name} is {text!r}, not {error}"
+        ) from error
 
 
 def shifted(row: Row, features: Iterable[Feature]) -> Row:
-    """Return a row with every feature one standard deviation higher, but at most at its maximum."""
-    return row._replace(features={each.name: _shifted(row, each) for each in features})
-
-
-def _shifted(row: Row, feature: Feature) -> Value:
-    value = row.features[feature.name]
-    if value is None:
-        return None
-    step = max(1, round(feature.sigma)) if feature.integer else feature.sigma
-    return value + step if feature.maximum is None else min(value + step, feature.maximum)
+    """Return a row of which every feature has drifted."""
+    return row._replace(
+        features={each.name: shift(each, row.features[each.name]) for each in features}
+    )
 
 
 def shuffled(items: Sequence[T], rng: Random) -> Iterator[T]:

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from urllib.parse import urlencode
 
 from traffic.manifest import Feature, Manifest
-from traffic.rows import Row, Value
+from traffic.rows import Row
+from traffic.values import Value, bad_literal, wrong_literals
 
 FEEDBACK = "/feedback"
 
@@ -22,6 +23,9 @@ TOO_LARGE_BYTES = 2_000_001
 NESTING = 100_000
 
 _NO_LITERALS: Mapping[str, str] = MappingProxyType({})
+
+
+Classes = tuple[float | bool | str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class Action:
     status: int
     target: str | None = None
     """The target that the answer must contain; None if no prediction is expected."""
-    actual: float | None = None
+    actual: Value = None
     """The true value, if that is known."""
+    classes: Classes = ()
+    """The values of the target; none: any finite number."""
 
 
 Features = dict[str, Value]
@@ -45,11 +51,12 @@ Spoil = Callable[[Features, Random], bytes]
 Mix = dict[Maker, int]
 
 
-def predict(target: str) -> Maker:
+def predict(target: str, classes: Classes = ()) -> Maker:
     """Return the maker of a prediction request for a row."""
 
     def make(row: Row, _rng: Random) -> Action:
-        return Action("predict", "POST", "/predict", _encode(row.features), 200, target, row.actual)
+        body = _encode(row.features)
+        return Action("predict", "POST", "/predict", body, 200, target, row.actual, classes)
 
     return make
 
@@ -64,7 +71,7 @@ def feedback(labels: Sequence[dict[str, object]]) -> Action:
     return Action("feedback", "POST", FEEDBACK, json.dumps(labels).encode(), 200)
 
 
-def unknown_field(target: str) -> Maker:
+def unknown_field(target: str, classes: Classes = ()) -> Maker:
     """Return the maker of a request with an undeclared field, which the service must ignore."""
 
     def make(row: Row, _rng: Random) -> Action:
@@ -72,7 +79,7 @@ def unknown_field(target: str) -> Maker:
         while name in row.features:
             name += "_"
         body = _encode({**row.features, name: "ignored"})
-        return Action("unknown_field", "POST", "/predict", body, 200, target, row.actual)
+        return Action("unknown_field", "POST", "/predict", body, 200, target, row.actual, classes)
 
     return make
 
@@ -100,6 +107,16 @@ def _one_field(name: str, *literals: str) -> Maker:
     return _rejected(name, spoil)
 
 
+def _wrong_field(name: str, literals: Mapping[str, Sequence[str]]) -> Maker:
+    """Return the maker of a request in which one field is one of its own literals."""
+
+    def spoil(features: Features, rng: Random) -> bytes:
+        field = rng.choice(tuple(features))
+        return _encode(features, {field: rng.choice(literals[field])})
+
+    return _rejected(name, spoil)
+
+
 def _replaced(name: str, literals: Mapping[str, str]) -> dict[Maker, int]:
     """Return the maker of a request in which one field is its literal, or none without fields."""
 
@@ -123,7 +140,7 @@ def _without(names: Sequence[str]) -> dict[Maker, int]:
 def _beyond(limit: float, sign: int, feature: Feature) -> str:
     """Return a number clearly beyond a limit of any magnitude."""
     value = limit + sign * max(1.0, abs(limit))
-    return str(int(value) if feature.integer else value)
+    return str(int(value) if feature.type == "integer" else value)
 
 
 def _as_form(features: Features, _rng: Random) -> bytes:
@@ -143,8 +160,9 @@ def _encode(values: Mapping[str, object], literals: Mapping[str, str] = _NO_LITE
 
 def steady(manifest: Manifest) -> Mix:
     """Return the mix of production: valid requests, and a share that no alert minds is rejected."""
-    bad_value = _one_field("bad_value", '"not a number"')
-    return {predict(manifest.target): 50, health: 5, bad_value: 1}
+    bad = {each.name: (bad_literal(each),) for each in manifest.features}
+    ask = predict(manifest.target, manifest.classes)
+    return {ask: 50, health: 5, _wrong_field("bad_value", bad): 1}
 
 
 def malformed(manifest: Manifest) -> Mix:
@@ -160,7 +178,7 @@ def malformed(manifest: Manifest) -> Mix:
         _rejected("scalar", lambda _features, rng: rng.choice((b"null", b"7.4", b'"text"'))): 10,
         _rejected("nested", lambda _features, _rng: b"[" * NESTING): 1,
         **_without(required),
-        _one_field("wrong_type", '"7.4"', "true", "[7.4]", '{"value": 7.4}'): 10,
+        _wrong_field("wrong_type", {each.name: wrong_literals(each) for each in features}): 10,
         **_replaced("null", dict.fromkeys(required, "null")),
         _one_field("not_finite", "NaN", "Infinity", "-Infinity"): 10,
         # Finite as text, infinite as a double.
@@ -173,7 +191,7 @@ def malformed(manifest: Manifest) -> Mix:
             "above",
             {e.name: _beyond(e.maximum, 1, e) for e in features if e.maximum is not None},
         ),
-        unknown_field(manifest.target): 10,
+        unknown_field(manifest.target, manifest.classes): 10,
         wrong_method: 10,
         _rejected("too_large", _too_large, status=413): 1,
     }

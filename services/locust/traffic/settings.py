@@ -85,7 +85,9 @@ class Settings:
         60.0, _number(float, minimum=0), "Seconds between a prediction and its label"
     )
     label_shift: float = _setting(
-        0.0, _number(float), "Added to every label, which simulates concept drift"
+        0.0,
+        _number(float),
+        "Added to every label, which simulates concept drift; moves a class by so many places",
     )
     metrics_host: str = _setting("127.0.0.1", str, "Address that the exporter binds to")
     metrics_port: int = _setting(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tools.stack import compose, probe, project, traffic
+from tools import ROOT
+from tools.stack import compose, probe, project, readable, traffic
 from tools.stack.settings import PORTS, StackError, load_settings
 
 HEALTHY = {"Service": "model", "State": "running", "Health": "healthy", "ExitCode": 0}
@@ -83,6 +84,52 @@ def test_a_service_no_longer_wanted_is_removed(
     assert started[0] == "up"
 
 
+def test_a_failed_start_shows_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log's end of each container that does not work, and what its health check said."""
+    sick = {**HEALTHY, "Health": "unhealthy", "ID": "f00"}
+    answers = {
+        "ps": "\n".join(map(json.dumps, [sick, PLAIN])),
+        "config": "model\nprometheus",
+        "logs": "\x1b[2Kno space left on device",
+    }
+    health = {"Log": [{"ExitCode": 1, "Output": "connection refused\n"}]}
+    monkeypatch.setattr(compose, "_with_images", lambda _, planned: planned)
+    monkeypatch.setattr(compose, "_output", lambda _, word, *__: answers[word])
+    monkeypatch.setattr(compose, "_run", lambda *_: json.dumps(health))
+    monkeypatch.setattr(readable, "advice", lambda: "chmod")
+
+    def fail(_: object, *words: str) -> None:
+        raise StackError(words[0])
+
+    monkeypatch.setattr(compose, "_compose", fail)
+
+    with pytest.raises(StackError, match="up"):
+        compose.up(load_settings({}, tmp_path))
+
+    assert capsys.readouterr().out.splitlines() == [
+        "model is unhealthy; its last lines:",
+        "no space left on device",
+        "its health check: connection refused",
+        "chmod",
+    ]
+
+
+def test_a_webhook_that_alertmanager_cannot_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would start all the same, and every notification would end in its log."""
+    alertmanager = {**HEALTHY, "Service": "alertmanager"}
+    answers = {"ps": json.dumps(alertmanager), "config": "alertmanager", "exec": ""}
+    monkeypatch.setattr(compose, "_with_images", lambda _, planned: planned)
+    monkeypatch.setattr(compose, "_output", lambda _, word, *__: answers[word])
+    monkeypatch.setattr(compose, "_compose", lambda *_: None)
+
+    with pytest.raises(StackError, match=r"SLACK_WEBHOOK_FILE=slack\.secret .* 65534"):
+        compose.up(load_settings({"SLACK_WEBHOOK_FILE": "slack.secret"}, tmp_path))
+
+
 CONFIG: dict[str, Any] = {
     "model": {"image": "ml-monitoring/model:0", "build": {}},
     "prometheus": {"image": "prom/prometheus:v0"},
@@ -150,3 +197,59 @@ def test_logs_of_an_unknown_service_are_rejected(
 
     with pytest.raises(StackError, match=r"^no log of foo; there are: model, prometheus$"):
         compose.logs(load_settings({}, tmp_path), ["model", "foo"])
+
+
+def test_the_log_is_mounted_for_the_group_of_its_directory(tmp_path: Path) -> None:
+    """`up` makes the directory, relative to the checkout if the setting is, for a container."""
+    directory = tmp_path / "some" / "log"
+    settings = load_settings({"PREDICTION_LOG": str(directory)}, tmp_path)
+
+    compose.make_log_directory(settings)
+
+    assert directory.stat().st_mode & 0o7777 == 0o2770
+    assert compose.log_environment(settings) == {
+        "PREDICTION_LOG": str(directory),
+        "PREDICTION_LOG_GROUP": str(directory.stat().st_gid),
+    }
+    relative = load_settings({"PREDICTION_LOG": "var/log"}, tmp_path)
+    assert relative.log_directory == ROOT / "var" / "log"
+
+
+def test_a_log_that_a_container_cannot_write_is_an_error(tmp_path: Path) -> None:
+    """The command that helps is in the message."""
+    settings = load_settings({"PREDICTION_LOG": str(tmp_path)}, tmp_path)
+    tmp_path.chmod(0o700)
+
+    with pytest.raises(StackError, match=rf"chmod 2770 {tmp_path}$"):
+        compose.make_log_directory(settings)
+
+
+def test_an_object_store_is_not_mounted(tmp_path: Path) -> None:
+    """The container gets its URL, and nothing in place of a directory."""
+    settings = load_settings({"PREDICTION_LOG": "s3://bucket/log"}, tmp_path)
+
+    compose.make_log_directory(settings)
+
+    assert compose.log_environment(settings) == {
+        "PREDICTION_LOG_STORE": "s3://bucket/log",
+        "PREDICTION_LOG_MOUNT": "/dev/null",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "profiles"),
+    [
+        ({}, None),
+        ({"FIDDLER_URL": "https://x"}, "fiddler"),
+        ({"PREDICTION_LOG": "s3://x"}, "prediction-log"),
+        ({"FIDDLER_URL": "https://x", "PREDICTION_LOG": "s3://x"}, "fiddler,prediction-log"),
+    ],
+)
+def test_each_destination_switches_its_own_profile_on(
+    tmp_path: Path, given: dict[str, str], profiles: str | None
+) -> None:
+    """With both, both run."""
+    own = {**given, "COMPOSE_PROJECT_NAME": "test"}
+    environment = compose.environment_for(load_settings(own, tmp_path))
+
+    assert environment.get("COMPOSE_PROFILES") == profiles

@@ -117,3 +117,44 @@ def test_stacks_do_not_share_their_metrics(tmp_path: Path) -> None:
 
     assert setup.metrics_directory(one) != setup.metrics_directory(other)
     assert os.fspath(one.socket) in setup.mark(one)
+
+
+@pytest.mark.parametrize(
+    ("given", "spools"),
+    [
+        ({}, {}),
+        ({"FIDDLER_URL": "https://x"}, {"MODEL_SPOOL_DIR": "spool"}),
+        ({"PREDICTION_LOG": "s3://x"}, {"MODEL_SPOOL_LOG_DIR": "spool/log"}),
+        (
+            {"FIDDLER_URL": "https://x", "PREDICTION_LOG": "s3://x"},
+            {"MODEL_SPOOL_DIR": "spool", "MODEL_SPOOL_LOG_DIR": "spool/log"},
+        ),
+    ],
+)
+def test_the_model_spools_for_each_publisher_that_runs(
+    tmp_path: Path, given: dict[str, str], spools: dict[str, str]
+) -> None:
+    """Nobody would ever empty a spool without a publisher."""
+    settings = _settings(tmp_path, **given)
+    environment = setup.environment_for(settings, {})
+
+    assert {
+        name: value for name, value in environment.items() if name.endswith(("POOL_DIR", "LOG_DIR"))
+    } == {name: str(settings.var / path) for name, path in spools.items()}
+    assert setup.wanted("publisher", settings, {}) == ("MODEL_SPOOL_DIR" in spools)
+    assert setup.wanted("prediction-log", settings, {}) == ("MODEL_SPOOL_LOG_DIR" in spools)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("var/log", str(ROOT / "var" / "log")),
+        ("~/log", str(Path.home() / "log")),
+        ("s3://bucket/log", "s3://bucket/log"),
+    ],
+)
+def test_a_log_is_relative_to_the_checkout(tmp_path: Path, given: str, expected: str) -> None:
+    """Or in the home directory, or a URL, which stays as it is."""
+    settings = _settings(tmp_path, PREDICTION_LOG=given)
+
+    assert setup.environment_for(settings, {})["PREDICTION_LOG"] == expected

@@ -54,7 +54,7 @@ def test_status_shows_that_another_version_was_built(
 
     (line,) = traffic.lines(settings)
 
-    assert line == "version a1 runs, b2 was built: `./task down && ./task up` switches to it"
+    assert line == "version a1 runs, b2 was built: `./task reload` switches to it"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_status_shows_that_another_version_was_built(
     [
         (None, "version b2 is built; nothing runs: `./task up` starts it"),
         ("b2", "version b2 is built, and runs"),
-        ("a1", "version b2 is built; a1 runs: `./task down && ./task up` switches to it"),
+        ("a1", "version b2 is built; a1 runs: `./task reload` switches to it"),
     ],
 )
 def test_training_ends_with_what_runs_and_how_to_switch(

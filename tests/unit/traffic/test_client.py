@@ -1,19 +1,21 @@
 """One simulated client: its labels and its pace."""
 
 import json
+from functools import partial
 
 import pytest
 
-from tests.support.locust import made_up_plan, seeded
+from tests.support.locust import MANIFEST, made_up_plan, seeded
 from traffic.client import Client, Pace
 from traffic.labels import BATCH, BATCH_SECONDS, Labels
 from traffic.scenarios import Action
+from traffic.values import Value, shift_class
 
 ANSWER = b'{"score": 5.5, "prediction_id": "a"}'
 
 
 def _labels(share: float = 1.0, delay: float = 60.0, shift: float = 0.0) -> Labels:
-    return Labels(share, delay, shift, seeded(1))
+    return Labels(share, delay, partial(shift_class, MANIFEST, by=shift), seeded(1))
 
 
 def test_a_label_is_sent_after_its_delay() -> None:
@@ -118,7 +120,7 @@ def test_a_client_follows_a_switch_immediately() -> None:
     plan = made_up_plan()
     client = Client(plan, 0, 0)
 
-    def true_values() -> set[float | None]:
+    def true_values() -> set[Value]:
         actions = (client.next(0.0) for _ in range(50))
         return {action.actual for action in actions if action.name == "predict"}
 

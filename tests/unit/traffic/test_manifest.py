@@ -19,12 +19,12 @@ def test_it_agrees_with_the_reader_of_the_service(
     assert (manifest.name, manifest.target) == (example.name, example.target.name)
     assert manifest.files == set(example.files)
     assert [
-        (each.name, each.integer, each.nullable, each.minimum, each.maximum, each.sigma)
+        (each.name, each.type, each.nullable, each.minimum, each.maximum, each.sigma)
         for each in manifest.features
     ] == [
         (
             feature.name,
-            feature.type == "integer",
+            feature.type,
             feature.nullable,
             feature.minimum,
             feature.maximum,

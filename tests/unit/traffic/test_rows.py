@@ -21,11 +21,12 @@ from traffic.rows import (
     shifted,
     shuffled,
 )
+from traffic.values import Value
 
 HEADER = "plain,share (%),count,maybe,score"
 
 
-def _key(row: Row) -> tuple[float | None, ...]:
+def _key(row: Row) -> tuple[Value, ...]:
     return tuple(row.features.values())
 
 
@@ -165,6 +166,6 @@ def test_without_drifted_rows_every_feature_is_shifted(tmp_path: Path) -> None:
 
 def test_integers_of_little_spread_are_shifted_by_one() -> None:
     """A standard deviation that rounds to 0 would cause no drift."""
-    feature = Feature("n", integer=True, sigma=0.3)
+    feature = Feature("n", type="integer", sigma=0.3)
 
     assert shifted(Row({"n": 2}, None), [feature]) == Row({"n": 3}, None)
