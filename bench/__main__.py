@@ -1,7 +1,7 @@
 """Benchmark this service beside its ceiling, jeremyjordan/ml-monitoring and other model servers.
 
-Groups: serving, latency, scaling, batch, overhead, monitoring, scrape, ids, spooling, publishing,
-start, exactness; or all of them.
+Groups: serving, latency, scaling, batch, overhead, models, monitoring, scrape, ids, spooling,
+publishing, start, exactness, estimators, overload, slow_clients; or all of them.
 """
 
 import argparse
@@ -15,15 +15,19 @@ from pathlib import Path
 from bench.bench import Bench, prepared
 from bench.groups import (
     batch,
+    estimators,
     exactness,
     ids,
     latency,
+    models,
     monitoring,
     overhead,
+    overload,
     publishing,
     scaling,
     scrape,
     serving,
+    slow_clients,
     spooling,
     start,
 )
@@ -38,6 +42,7 @@ _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "scaling": scaling.measure,
     "batch": batch.measure,
     "overhead": overhead.measure,
+    "models": models.measure,
     "monitoring": monitoring.measure,
     "scrape": scrape.measure,
     "ids": ids.measure,
@@ -45,6 +50,9 @@ _GROUPS: Mapping[str, Callable[[Bench], Section]] = {
     "publishing": publishing.measure,
     "start": start.measure,
     "exactness": exactness.measure,
+    "estimators": estimators.measure,
+    "overload": overload.measure,
+    "slow_clients": slow_clients.measure,
 }
 _LIBRARIES = ("scikit-learn", "numpy", "fastapi", "uvicorn", "uvloop", "gunicorn")
 

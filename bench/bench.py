@@ -13,7 +13,7 @@ from bench.ports import Ports
 from bench.rows import read_rows
 from bench.servers import Row, Running, Server, running
 from bench.wrk import Request
-from bundle.manifest import HELD_OUT_FILE, MANIFEST_FILE, TREES_FILE
+from bundle.manifest import HELD_OUT_FILE, MANIFEST_FILE, PROGRAM_FILE, TREES_FILE
 from tools import ROOT
 
 # Files kept between runs: the peers' environments, and logs.
@@ -68,13 +68,14 @@ def prepared(rounds: int, seconds: int) -> Iterator[Bench]:
         manifest = train(unfilled.bundle)
         rows = tuple(read_rows(unfilled.bundle / HELD_OUT_FILE, manifest)[:ROWS])
         bench = replace(unfilled, rows=rows)
-        _without_trees(bench.bundle, bench.plain_bundle)
+        without_compiled(bench.bundle, bench.plain_bundle)
         yield bench
 
 
-def _without_trees(compiled: Path, plain: Path) -> None:
+def without_compiled(compiled: Path, plain: Path) -> None:
     """Copy a bundle without its compiled form."""
     shutil.copytree(compiled, plain)
     manifest = json.loads((plain / MANIFEST_FILE).read_text("utf-8"))
-    del manifest["files"][TREES_FILE]
+    for name in (TREES_FILE, PROGRAM_FILE):
+        manifest["files"].pop(name, None)
     (plain / MANIFEST_FILE).write_text(json.dumps(manifest), "utf-8")

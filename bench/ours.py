@@ -49,6 +49,12 @@ def unmonitored(bench: Bench) -> Server:
     return _gunicorn(UNMONITORED, bench, "bench.apps.unmonitored:create_app()")
 
 
+def unmonitored_of(bench: Bench, bundle: Path) -> Server:
+    """Return the service without its metrics, with another bundle."""
+    name = f"{UNMONITORED}, {bundle.name}"
+    return _with(replace(unmonitored(bench), name=name), MODEL_BUNDLE=str(bundle))
+
+
 def ceiling(bench: Bench) -> Server:
     """Return an application that answers a constant, in the same server and worker."""
     constant = "bench.apps.constant"

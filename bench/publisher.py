@@ -21,7 +21,8 @@ from bench.servers import Row, last_line
 from bundle.manifest import Manifest
 from serving.events import Label, Prediction
 from serving.prediction_id import Signer
-from serving.spool import Limits, Outcome, Spool
+from serving.spool import Spool
+from serving.spool_room import Limits, Outcome
 from tools import ROOT
 from tools.fiddler_stand_in import publisher_settings
 
@@ -117,7 +118,9 @@ def fill(directory: Path, manifest: Manifest, rows: Sequence[Row], predictions: 
     directory.mkdir()
     signer = Signer([b"k" * 32], manifest.name, manifest.version)
     counts: Counter[Outcome] = Counter()
-    spool = Spool(directory, manifest, _LIMITS, lambda what, events: counts.update({what: events}))
+    spool = Spool(
+        (directory,), manifest, _LIMITS, lambda what, events: counts.update({what: events})
+    )
     now = time.time()
     values = islice(cycle([*row.values()] for row in rows), predictions)
     events = [Prediction(signer.sign(5.5, now), now, each, 5.5) for each in values]

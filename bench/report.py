@@ -41,7 +41,7 @@ def at_most(area: str, what: str, figure: float, most: float, unit: str = "") ->
 
 def number_text(value: float) -> str:
     """Return a number with three significant digits or, from 1,000 on, as an integer."""
-    if abs(value) >= 1000:  # noqa: PLR2004
+    if abs(value) >= 999.5:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 

@@ -53,7 +53,7 @@ class _Loader:
     def __init__(self, request: Request, connections: int) -> None:
         parts = urlsplit(request.url)
         address = (parts.hostname or "", parts.port or 80)
-        self._messages = [_message(request, parts.netloc, parts.path, b) for b in request.bodies]
+        self._messages = [message(request, parts.netloc, parts.path, b) for b in request.bodies]
         self._connections = {}
         self._poll = select.epoll()
         for _ in range(connections):
@@ -96,7 +96,8 @@ class _Loader:
         connection.socket.sendall(self._messages[number % len(self._messages)])
 
 
-def _message(request: Request, host: str, path: str, body: bytes) -> bytes:
+def message(request: Request, host: str, path: str, body: bytes) -> bytes:
+    """Return the bytes of an HTTP request."""
     head = f"{request.method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

@@ -1,5 +1,6 @@
 """The ceiling: an ASGI application that reads the body and answers with constant bytes."""
 
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from starlette.types import Receive, Scope, Send
@@ -17,14 +18,22 @@ _HEADERS = [
 ]
 
 
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request."""
-    if scope["type"] != "http":
-        return
-    while (await receive()).get("more_body", False):
-        pass
-    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-    await send({"type": "http.response.body", "body": _ANSWER})
+class Constant:
+    """The application, with the state that the worker reads."""
+
+    state = SimpleNamespace(loop_lag=SimpleNamespace(observe=lambda _: None), catch_up=lambda: None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        while (await receive()).get("more_body", False):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": _ANSWER})
+
+
+app = Constant()
 
 
 class Worker(worker.Worker):

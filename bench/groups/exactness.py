@@ -47,10 +47,12 @@ def _bundled_rows(bench: Bench) -> list[Row]:
 def _largest_difference(bench: Bench, rows: Sequence[Row]) -> float:
     """Return the largest difference, predicting all rows at once and one at a time."""
     features = np.array([[*row.values()] for row in rows])
-    compiled = load_bundle(bench.bundle).estimator.predict
-    estimated = load_bundle(bench.plain_bundle).estimator.predict(features)
-    alone = np.concatenate([compiled(row[None]) for row in features])
-    return float(np.abs([compiled(features) - estimated, alone - estimated]).max())
+    compiled, plain = (load_bundle(each).model for each in (bench.bundle, bench.plain_bundle))
+    values = features.tolist()
+    estimated = plain.predict(values, features)
+    together = compiled.predict(values, features)
+    alone = np.concatenate([compiled.predict([row], np.array([row])) for row in values])
+    return float(np.abs([together - estimated, alone - estimated]).max())
 
 
 def _wrong_counts(bench: Bench) -> list[str]:

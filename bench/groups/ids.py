@@ -9,7 +9,8 @@ from bench.report import Section, at_most, number_text
 from bundle.load import load_manifest
 from serving.events import Prediction
 from serving.prediction_id import Signer
-from serving.spool import Limits, Spool
+from serving.spool import Spool
+from serving.spool_room import Limits
 
 _GIGABYTE = 10**9
 _EVENTS = 16
@@ -25,7 +26,7 @@ def measure(bench: Bench) -> Section:
     # On disk, like a real spool; the benchmark's other files are in memory.
     with tempfile.TemporaryDirectory(dir=VAR) as directory:
         limits = Limits(2 * _GIGABYTE, _GIGABYTE // 16, 3600.0)
-        spool = Spool(Path(directory), manifest, limits, lambda _outcome, _events: None)
+        spool = Spool((Path(directory),), manifest, limits, lambda _outcome, _events: None)
         event = Prediction(signed, 1.7e9, [*bench.rows[0].values()], 5.5)
         single, batch = (_append(spool, [event] * events, bench) for events in (1, _EVENTS))
         spool.close()

@@ -10,7 +10,8 @@ import numpy as np
 from bench.bench import Bench
 from bench.clock import microseconds
 from bench.report import Section, at_most, number_text
-from bundle.load import Estimator, load_bundle
+from bundle.estimator import Model
+from bundle.load import load_bundle
 from serving.app import COUNTED_ROUTES
 from serving.metrics.http import HttpSlots, RouteMetrics
 from serving.metrics.predictions import ModelMetrics
@@ -24,7 +25,7 @@ def measure(bench: Bench) -> Section:
     directory = Path(tempfile.mkdtemp(dir=bench.directory))
     metrics = ModelMetrics(bundle.manifest, directory)
     http = HttpSlots(directory, COUNTED_ROUTES)
-    per_row = {rows: _per_row(bench, bundle.estimator, metrics, rows) for rows in _BATCHES}
+    per_row = {rows: _per_row(bench, bundle.model, metrics, rows) for rows in _BATCHES}
     signals = len(bundle.manifest.reference)
     return Section(
         f"µs per row in a worker, by rows per call ({signals} signals)",
@@ -46,14 +47,13 @@ def measure(bench: Bench) -> Section:
     )
 
 
-def _per_row(
-    bench: Bench, estimator: Estimator, metrics: ModelMetrics, rows: int
-) -> tuple[float, float]:
+def _per_row(bench: Bench, model: Model, metrics: ModelMetrics, rows: int) -> tuple[float, float]:
     """Return the µs per row of counting and of predicting."""
-    values = np.resize([[*row.values()] for row in bench.rows], (rows, len(bench.rows[0])))
-    predictions = estimator.predict(values)
-    counting = _of(lambda: metrics.record(values, predictions, 1e-4), bench)
-    return counting / rows, _of(lambda: estimator.predict(values), bench) / rows
+    codes = np.resize([[*row.values()] for row in bench.rows], (rows, len(bench.rows[0])))
+    cells = codes.tolist()
+    predictions = model.predict(cells, codes)
+    counting = _of(lambda: metrics.record(codes, predictions, 1e-4), bench)
+    return counting / rows, _of(lambda: model.predict(cells, codes), bench) / rows
 
 
 def _per_request(bench: Bench, http: HttpSlots, requests: int) -> float:
@@ -63,6 +63,7 @@ def _per_request(bench: Bench, http: HttpSlots, requests: int) -> float:
     def turn() -> None:
         for _ in range(requests):
             route.start()
+            route.answer(200)
             route.finish(200, 1e-3, 230, 150)
         route.write()
 

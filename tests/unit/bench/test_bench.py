@@ -1,7 +1,9 @@
 """The benchmark's arithmetic, load generators, ports and reference counts."""
 
 import errno
+import inspect
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,6 +16,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench import ours
+from bench.apps import constant, unmonitored
 from bench.bench import Bench
 from bench.clock import microseconds
 from bench.groups.overhead import cost
@@ -40,6 +43,7 @@ from bench.traffic import Exchange, MixedRequest, mixed
 from bench.wrk import Request, Throughput, parse
 from bundle.arrays import Floats
 from bundle.manifest import PREDICTION, Manifest
+from serving.workers import worker
 from tests.support.example import Row, held_out_rows, without_target
 from tests.support.servers import serving
 from tests.support.spool import lines
@@ -91,7 +95,14 @@ def test_a_goal_is_met_at_its_limit() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.01234, "0.0123"), (1.0, "1.00"), (12.34, "12.3"), (123.4, "123"), (15928.4, "15,928")],
+    [
+        (0.01234, "0.0123"),
+        (1.0, "1.00"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (999.7, "1,000"),
+        (15928.4, "15,928"),
+    ],
 )
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
     """Numbers of 1,000 or more are rounded to integers instead."""
@@ -372,3 +383,19 @@ def test_a_filled_spool_has_a_label_for_every_other_prediction(
     assert labelled == ids[::2]
     assert [*events[0]["features"]] == [*inputs[0].values()]
     assert "label_of" in events[16]
+
+
+def test_the_stand_ins_have_the_state_that_a_worker_uses(
+    example_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or their worker falls silent, and the master kills it in the midst of a measurement."""
+    monkeypatch.setenv("MODEL_BUNDLE", str(example_bundle))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("MODEL_PREDICTION_KEYS", "k" * 32)
+    used = set(re.findall(r"wsgi\.state\.(\w+)", inspect.getsource(worker)))
+
+    for app in (constant.app, unmonitored.create_app()):
+        assert [name for name in used if not hasattr(app.state, name)] == []
+        app.state.catch_up()
+        app.state.loop_lag.observe(0.0)
+    assert "catch_up" in used
