@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,12 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 # The fastest tier runs first, so that most errors are reported within seconds.
-TIERS = ("unit", "contract", "rules", "service", "container", "stack")
+TIERS = ("unit", "contract", "rules", "service", "container", "stack", "cluster")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the tier `cluster`."""
+    parser.addoption("--context", help="kubectl's context of a cluster that the tests may use")
 
 
 def pytest_configure() -> None:
@@ -37,6 +43,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _tier(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Restore the umask, which a command sets for its process: containers read our files."""
+    before = os.umask(0)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
 """A stand-in for Fiddler: the part of its REST API that the publisher uses, with fault injection.
 
 Written from Fiddler's documented API: envelopes `{"data": …}` and `{"error": …}`, bearer tokens,
-projects, models, events (POST creates, PATCH updates), file uploads and jobs. Tests inspect its
-store. `python -m tools.fiddler_stand_in PORT` runs it alone.
+projects, models, events (POST creates, PATCH updates), file uploads and jobs. Events and uploaded
+rows must have the types of the model's columns. Tests inspect its store.
+`python -m tools.fiddler_stand_in PORT` runs it alone.
 """
 
+import csv
+import io
 import json
 import socket
+import ssl
 import sys
 import threading
 import uuid
@@ -14,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,17 +34,23 @@ USER_ID = str(uuid.UUID(int=2))
 NOW = "2026-11-22T16:50:57.705784+00:00"
 # Seconds after which a stalled request ends even if no test releases it.
 _LONGEST_STALL = 60.0
+_BINARY = 2
 
-FaultKind = Literal["answer", "html", "stall", "stall_after", "cut", "cut_after"]
+FaultKind = Literal["answer", "html", "stall", "stall_after", "cut", "cut_after", "partial"]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault injected into a request: before it takes effect, or (`…_after`) afterwards."""
+    """A fault injected into a request: before it takes effect, or (`…_after`) afterwards.
+
+    With `partial`, only every other event of a request is stored.
+    """
 
     kind: FaultKind
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
+    heading: str = "Bad gateway"
+    """The text of the answer."""
 
 
 FaultPolicy = Callable[[str, str], Fault | None]
@@ -84,7 +95,7 @@ class Store:
     files: dict[str, bytes] = field(default_factory=dict)
     datasets: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     counts: Counter[str] = field(default_factory=Counter)
-    """accepted, duplicates, updates, orphans (updates of unknown events), requests."""
+    """accepted, duplicates, updates, orphans (updates of unknown events), datasets, requests."""
 
     def all_events(self) -> dict[str, Json]:
         """Return the events of all models by id."""
@@ -149,6 +160,7 @@ class Store:
         return self._resource(name=body["name"])
 
     def _model(self, body: Json) -> Json:
+        _check_task(body)
         user = {"id": USER_ID, "full_name": "tests", "email": "tests@example.org"}
         return self._resource(
             **body,
@@ -166,7 +178,10 @@ class Store:
         if model is None:
             raise RejectedRequest(404, "Model not found")
         if body["source"]["type"] == "FILE":
-            self.datasets[model["id"]][body["env_name"]] = self.files[body["source"]["file_id"]]
+            rows = self.files[body["source"]["file_id"]]
+            _check_rows(rows.decode(), model)
+            self.counts["datasets"] += 1
+            self.datasets[model["id"]][body["env_name"]] = rows
             return {"source_type": "FILE", "job": {"id": str(uuid.UUID(int=3)), "name": "Publish"}}
         events = body["source"]["events"]
         for event in events:
@@ -211,9 +226,73 @@ def _check(event: Json, model: Json, *, update: bool) -> None:
     if missing := wanted - event.keys():
         raise RejectedRequest(422, f"columns are missing: {sorted(missing)}")
     for name, value in event.items():
-        allowed: Any = {"float": (int, float), "int": int}.get(columns.get(name, ""), str)
-        if name not in columns or not isinstance(value, (allowed, type(None))):
+        if name not in columns or not _fits(value, columns[name]):
             raise RejectedRequest(422, f"{name}: {value!r} does not fit the schema")
+
+
+def _fits(value: object, type_: str) -> bool:
+    """Return whether a value of an event fits a column; null fits each."""
+    match value:
+        case None:
+            return True
+        case bool():
+            return type_ == "bool"
+        case int():
+            return type_ in ("int", "float")
+        case float():
+            return type_ == "float"
+        case str():
+            return type_ in ("str", "category") or (type_ == "timestamp" and _is_time(value))
+    return False
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_task(model: Json) -> None:
+    """Reject a classification whose outputs are not those of its classes."""
+    if not model["task"].endswith("_classification"):
+        return
+    classes = (model.get("task_params") or {}).get("target_class_order") or []
+    outputs = len(model["spec"]["outputs"])
+    is_binary = model["task"] == "binary_classification"
+    if is_binary != (len(classes) == _BINARY) or outputs > (1 if is_binary else len(classes)):
+        message = f"{model['task']} with {len(classes)} classes and {outputs} outputs"
+        raise RejectedRequest(422, message)
+
+
+def _check_rows(text: str, model: Json) -> None:
+    """Reject a CSV file whose columns or values do not fit the model's schema."""
+    types = {each["name"]: each["data_type"] for each in model["schema"]["columns"]}
+    spec = model["spec"]
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    wanted = {*spec["inputs"], *spec["outputs"], *spec["decisions"], *spec["targets"]}
+    if set(rows.fieldnames or ()) != wanted:
+        raise RejectedRequest(422, f"the columns are not {sorted(wanted)}")
+    for row in rows:
+        for name, cell in row.items():
+            if cell and not _reads_as(cell, types[name]):
+                raise RejectedRequest(422, f"{name}: {cell!r} does not fit the schema")
+
+
+def _reads_as(cell: str, type_: str) -> bool:
+    """Return whether the text of a cell reads as a value of a column."""
+    match type_:
+        case "bool":
+            return cell in ("true", "false")
+        case "timestamp":
+            return _is_time(cell)
+        case "int" | "float":
+            try:
+                (int if type_ == "int" else float)(cell)
+            except ValueError:
+                return False
+    return True
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -240,11 +319,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault and kind == "stall":
             self._stall()
         elif fault and kind == "answer":
-            self._send(fault.status, _error(fault.status, "a fault"), fault.headers)
+            self._send(fault.status, _error(fault.status, fault.heading), fault.headers)
         elif fault and kind == "html":
-            self._send(fault.status, b"<html><h1>Bad gateway</h1></html>", {}, "text/html")
+            page = f"<html><h1>{fault.heading}</h1></html>".encode()
+            self._send(fault.status, page, {}, "text/html")
         else:
-            status, answer = self._answer(path, body)
+            status, answer = self._answer(path, _every_other(body) if kind == "partial" else body)
             if kind == "stall_after":
                 self._stall()
             else:
@@ -324,6 +404,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
 
+def _every_other(body: bytes) -> bytes:
+    """Return a request for events with every other one left out, starting with the second."""
+    request = json.loads(body)
+    request["source"]["events"] = request["source"]["events"][::2]
+    return json.dumps(request).encode()
+
+
 def _error(status: int, message: str) -> bytes:
     item = {"reason": "Fault", "message": message, "help": ""}
     error = {"code": status, "message": message, "errors": [item]}
@@ -337,6 +424,8 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, fiddler: "Fiddler", host: str, port: int) -> None:
         self.fiddler = fiddler
         super().__init__((host, port), _Handler)
+        if fiddler.tls:
+            self.socket = fiddler.tls.wrap_socket(self.socket, server_side=True)
 
     def handle_error(self, *_: Any) -> None:  # noqa: ANN401 as the base class has it
         """Ignore the disconnect of a client that was killed."""
@@ -345,7 +434,10 @@ class _Server(ThreadingHTTPServer):
 class Fiddler:
     """The stand-in, listening on a free port unless given one; `fault` chooses faults."""
 
-    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.tls = tls
         self.store = Store()
         self.token = TOKEN
         self.fault: FaultPolicy = no_fault
@@ -356,7 +448,7 @@ class Fiddler:
         self.host = host
         self.port = port
         self.listen()
-        self.url = f"http://{self.host}:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://{self.host}:{self.port}"
 
     def listen(self) -> None:
         """Accept connections; after `close`, on the same port as before."""
@@ -388,9 +480,11 @@ def publisher_settings(url: str, spool: Path, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running_fiddler(host: str = "127.0.0.1") -> Iterator[Fiddler]:
+def running_fiddler(
+    host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[Fiddler]:
     """Run a stand-in while the block runs."""
-    fiddler = Fiddler(host=host)
+    fiddler = Fiddler(host=host, tls=tls)
     try:
         yield fiddler
     finally:

@@ -20,6 +20,7 @@ from tools.stack.settings import read_env_file
 COMPOSE = ROOT / "compose.yaml"
 CONFIG: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = CONFIG["services"]
+LOG = "/mnt/prediction-log"
 PYTHON = "python:3.13-slim-trixie"
 
 # Each service's ports inside its container, and the variables that move them outside.
@@ -30,7 +31,10 @@ PORTS = {
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 
 every_service = pytest.mark.parametrize("name", SERVICES)
+IMAGES = {name: SERVICES[name]["build"]["target"] for name in OURS}
+
 every_own_service = pytest.mark.parametrize("name", OURS)
+every_image = pytest.mark.parametrize("name", sorted({*IMAGES.values()}))
 
 
 def dockerfile(name: str) -> str:
@@ -49,7 +53,8 @@ def stage(name: str) -> str:
 
 def settings(name: str) -> dict[str, str]:
     """Return a service's settings with their defaults."""
-    return read_env_file(ROOT / "services" / name / "settings.env")
+    directory = {"prediction-log": "publisher/log"}.get(name, name)
+    return read_env_file(ROOT / "services" / directory / "settings.env")
 
 
 def interpolated(text: str, **variables: str) -> str:
@@ -79,6 +84,7 @@ def test_services_stand_in_flow_order() -> None:
         "locust",
         "model",
         "publisher",
+        "prediction-log",
         "prometheus",
         "alertmanager",
         "grafana",
@@ -138,9 +144,14 @@ def test_order_matters_only_with_a_condition(name: str) -> None:
 
 @every_service
 def test_what_is_mounted_from_the_checkout_is_read_only(name: str) -> None:
-    """No container writes into the checkout; what it keeps is in a named volume."""
+    """No container writes into the checkout; what it keeps is in a named volume.
+
+    Except that the prediction log is where the user wants it.
+    """
     for mount in SERVICES[name].get("volumes", []):
         if isinstance(mount, dict):
+            if mount["target"] == LOG:
+                continue
             assert mount["read_only"] is True
             continue
         source: str = re.sub(r"\$\{\w+:\+.*?\}", "", mount).partition(":")[0]
@@ -167,14 +178,15 @@ def test_own_image_is_called_after_its_service(name: str) -> None:
     """Folder = service = image, and it is built: a registry may have one of somebody else."""
     service = SERVICES[name]
 
+    image = {"prediction-log": "publisher"}.get(name, name)  # its destination makes the difference
     tag = f"${{IMAGE_TAG:-{version.read()}}}"
-    assert service["image"] == f"${{IMAGE_PREFIX:-ml-monitoring}}/{name}:{tag}"
+    assert service["image"] == f"${{IMAGE_PREFIX:-ml-monitoring}}/{image}:{tag}"
     assert service["pull_policy"] == "build"
     assert service["build"] == {
         "context": ".",
         "dockerfile": "services/Dockerfile",
-        "target": name,
-        "args": {"EXAMPLE": "${EXAMPLE:-}"},
+        "target": image,
+        "args": {"EXAMPLE": "${EXAMPLE:-}", "MODEL_LIBRARIES": "${MODEL_LIBRARIES:-}"},
     }
 
 
@@ -193,6 +205,7 @@ def test_an_override_reaches_its_service_and_a_secret_no_other(tmp_path: Path) -
     owners = {key: {name} for name in OURS for key in settings(name)} | {
         "MODEL_PREDICTION_KEYS": {"model"},
         "FIDDLER_AUTH_TOKEN": {"publisher"},
+        "AWS_SECRET_ACCESS_KEY": {"prediction-log"},
         "GF_SECURITY_ADMIN_PASSWORD": {"grafana"},
     }
     env_file = tmp_path / ".env"
@@ -238,7 +251,35 @@ def test_a_bundle_of_this_machine_goes_before_the_images(
     assert f"{key}=/srv/bundle" in stage(name)
 
 
-@every_own_service
+@pytest.mark.parametrize(
+    ("given", "source", "root"),
+    [
+        ({}, "/dev/null", LOG),
+        ({"PREDICTION_LOG": "var/log"}, "var/log", LOG),
+        (
+            {"PREDICTION_LOG_STORE": "s3://bucket/log", "PREDICTION_LOG_MOUNT": "/dev/null"},
+            *("/dev/null", "s3://bucket/log"),
+        ),
+    ],
+)
+def test_the_log_is_a_mounted_directory_or_an_object_store(
+    given: dict[str, str], source: str, root: str
+) -> None:
+    """A directory must exist, so that it belongs to whoever made it."""
+    names = ("PREDICTION_LOG", "PREDICTION_LOG_STORE", "PREDICTION_LOG_MOUNT")
+    variables = dict.fromkeys(names, "") | given
+    log = SERVICES["prediction-log"]
+    [mount] = [each for each in log["volumes"] if isinstance(each, dict)]
+    outer, _, inner = mount["source"].removesuffix("}").partition(":-")
+    mounted = interpolated(f"{outer}:-}}", **variables) or interpolated(inner, **variables)
+
+    assert mounted == source
+    assert interpolated(log["environment"]["PREDICTION_LOG"], **variables) == root
+    assert mount["target"] == LOG
+    assert mount["bind"] == {"create_host_path": False}
+
+
+@every_image
 def test_dockerfile_and_compose_agree(name: str) -> None:
     """The same user, health check and ports, with Compose and without; every base is one tag."""
     text = stage(name)
@@ -260,7 +301,7 @@ def test_every_image_is_made_of_one_base() -> None:
     assert len(bases) == len(stages)
 
 
-@every_own_service
+@every_image
 def test_packages_are_installed_from_hashes_only(name: str) -> None:
     """An image holds what the lock of its service names, and one script installs it."""
     script = (ROOT / "services" / "install.sh").read_text("utf-8")
@@ -268,7 +309,7 @@ def test_packages_are_installed_from_hashes_only(name: str) -> None:
 
     assert re.findall(r"pip .*install (.*)", script) == ['--require-hashes -r "$1"']
     assert f"COPY services/{name}/requirements.txt /\n" in text
-    assert text.strip().endswith("/install.sh /requirements.txt")
+    assert text.count("/install.sh /requirements.txt") == 1
     assert f"COPY --from={name}-packages /venv /venv\n" in stage(name)
 
 
@@ -285,13 +326,16 @@ def test_every_service_is_scraped_at_its_name() -> None:
 
 def test_env_example_lists_what_compose_reads() -> None:
     """Every variable is documented there once, commented out, with the default; and no others."""
-    found = re.findall(r"\$\{(\w+)(?::([-+])([^}]*))?\}", COMPOSE.read_text("utf-8"))
+    # The default of one variable is another one.
+    text = COMPOSE.read_text("utf-8").replace("${PREDICTION_LOG:-/dev/null}}", "}")
+    found = re.findall(r"\$\{(\w+)(?::([-+])([^}]*))?\}", text)
     read = {name: "" for name, _, _ in found}
     # What stands behind :+ is no default: it takes the value's place.
     read |= {name: default for name, operator, default in found if operator == "-"}
-    read["COMPOSE_PROFILES"] = "fiddler"  # by Compose itself
+    read["COMPOSE_PROFILES"] = "fiddler,prediction-log"  # by Compose itself
     read[project.VARIABLE] = ""  # likewise
     read |= releases.SITES  # by the native stack
+    read["REPORT_PORT"] = "3001"  # likewise: containers have Grafana
     read |= {f"{name.upper()}_RELEASE": version for name, version in releases.VERSIONS.items()}
     example = (ROOT / ".env.example").read_text("utf-8")
     documented = re.findall(r"^#(\w+)=(.*)$", example, re.MULTILINE)
@@ -307,7 +351,10 @@ def test_secrets_have_no_default() -> None:
 
     assert "${MODEL_PREDICTION_KEYS:-}" in text
     assert "${GF_SECURITY_ADMIN_PASSWORD:-}" in text
-    assert CONFIG["secrets"] == {"slack_webhook_url": {"file": "${SLACK_WEBHOOK_FILE:-/dev/null}"}}
+    assert CONFIG["secrets"] == {
+        "fiddler_ca": {"file": "${FIDDLER_CA_FILE:-/dev/null}"},
+        "slack_webhook_url": {"file": "${SLACK_WEBHOOK_FILE:-/dev/null}"},
+    }
 
 
 def test_slack_secret_is_where_alertmanager_looks() -> None:
@@ -365,4 +412,4 @@ def _target_files() -> list[Path]:
 
 def _has_none(name: str) -> bool:
     """Return whether a variable has no default that a person could write down."""
-    return name.endswith(("_KEYS", "_FILE", "_PASSWORD", "_BUNDLE"))
+    return name.endswith(("_KEYS", "_FILE", "_PASSWORD", "_BUNDLE", "_LOG", "_MOUNT", "_STORE"))

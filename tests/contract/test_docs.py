@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
-from sklearn.linear_model import LinearRegression
 
-from bundle.load import load_bundle
 from tests.support.promtool import RULES
 from tools import ROOT
 from tools.honesty import tables
@@ -154,25 +150,13 @@ def test_the_readme_links_every_alert_to_its_runbook() -> None:
     assert linked == alerts
 
 
-def test_the_readmes_code_builds_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs unchanged, given an estimator and two data frames."""
-    (code,) = blocks("README.md", "python")
-    random = np.random.default_rng(0)
-    rows = pd.DataFrame(random.normal(size=(400, 3)), columns=["area", "rooms", "price"])
-    rows["price"] = 100 + 10 * rows["area"] + random.normal(size=400)
-    monkeypatch.chdir(tmp_path)
-
-    exec(code, {"estimator": LinearRegression(), "train": rows[:300], "held_out": rows[300:]})  # noqa: S102 our own README
-
-    bundle = load_bundle(tmp_path / "var" / "my-model")
-    assert bundle.manifest.name == "house-prices"
-    assert [feature.name for feature in bundle.manifest.features] == ["area", "rooms"]
-
-
 def test_the_readmes_figures_are_measured() -> None:
     """Each figure is in a generated table, or in the log of a live run."""
-    measured = read("docs/performance.md") + read("docs/drift.md")
-    figures = re.findall(r"\d[\d,.]*\d(?= (?:%|times|predictions|ms|mixed))|\d½", read("README.md"))
+    documents = ("performance", "drift", "reliability")
+    measured = "".join(read(f"docs/{name}.md") for name in documents)
+    figures = re.findall(
+        r"\d[\d,.]*\d(?= (?:%|times|predictions|ms|requests))|\d½", read("README.md")
+    )
 
     assert len(figures) >= 6
     assert [figure for figure in figures if figure not in measured] == []

@@ -36,7 +36,7 @@ MISTAKES = {
     ),
     "rule": Mistake("prometheus/rules/service.yml", "for: 1m", "for: 2m", "service_alerts"),
     "dashboard": Mistake(
-        "grafana/kustomization.yaml", "dashboards/model.json", "dashboards/service.json", "ml-"
+        "grafana/kustomization.yaml", "dashboards/drift.json", "dashboards/service.json", "ml-"
     ),
     "tag in compose": Mistake(
         "compose.yaml",
@@ -90,7 +90,7 @@ MISTAKES = {
         "kubernetes.io/component #",
         "targets",
     ),
-    "grace period": Mistake("compose.yaml", "period: 40s", "period: 150s", "grace"),
+    "grace period": Mistake("compose.yaml", "period: 50s", "period: 550s", "grace"),
     "retention": Mistake("compose.yaml", "retention.time=15d", "retention.time=7d", "retention"),
 }
 

@@ -93,5 +93,5 @@ def test_prometheus_serves_the_runbooks(tmp_path: Path) -> None:
         )
         page = httpx.get(f"http://{address}/consoles/runbooks.html").raise_for_status().text
 
-    assert '<h2 id="featuredrift">FeatureDrift</h2>' in page
+    assert '<h2 id="featuredrift"><a id="FeatureDrift">FeatureDrift</a></h2>' in page
     assert '<code>model_feature_bin:ratio{bin="missing",window="1h"}</code>' in page

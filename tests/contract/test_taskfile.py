@@ -8,7 +8,7 @@ import yaml
 
 from tools import ROOT, k8s
 
-TIERS = ("unit", "contract", "rules", "service", "container", "stack")
+TIERS = ("unit", "contract", "rules", "service", "container", "stack", "cluster")
 COMMANDS = ("up", "down", "status", "logs", "clean", "test", "train", "render", "lint", "format")
 
 TASKS: dict[str, Any] = yaml.safe_load((ROOT / "Taskfile.yml").read_text())["tasks"]

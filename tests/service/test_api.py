@@ -64,7 +64,8 @@ def test_a_batch_is_its_rows(
     bundle = load_bundle(example_bundle)
     names = [feature.name for feature in bundle.manifest.features]
     rows = np.array([[row[name] for name in names] for row in held_out_inputs])
-    assert bundle.estimator.predict(rows).tolist() == [each["quality"] for each in predictions]
+    expected = bundle.model.predict(rows.tolist(), rows).tolist()
+    assert expected == [each["quality"] for each in predictions]
     assert len({each["prediction_id"] for each in predictions}) == len(held_out_inputs)
 
 

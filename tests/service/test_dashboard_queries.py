@@ -23,6 +23,16 @@ from tests.support.wait import eventually
 # Some panels omit zeros, because 70 flat lines would hide the others. Valid traffic has only zeros
 # there.
 _NO_ZEROS = re.compile(r" > 0(?=\)*$)")
+# Panels and columns that may be blank: alerts that are pending, what a bundle may not say,
+# and what is recorded every few minutes only.
+OPTIONAL_COLUMNS = {
+    "Alerts": "B",
+    "Signals": "E",
+    "Pairs of features": "ABCDE",
+    "Segments": "ABCDEF",
+    # The example's features have no such bins, and the panel says so.
+    "Missing or unseen": "A",
+}
 _LABEL_NAME = re.compile(r"\{\{(\w+)\}\}")
 
 Series = list[dict[str, Any]]
@@ -37,8 +47,9 @@ def _prometheus(live_prometheus: str) -> Iterator[httpx.Client]:
 @pytest.fixture(name="values", scope="module")
 def _values(prometheus: httpx.Client) -> dict[str, str]:
     """Return the values of Grafana's own variables, and the first value of each other variable."""
-    values = {"__rate_interval": "1m", "__range": "5m", "version": ".+"}
-    for variable in dashboard("model")["templating"]["list"]:
+    values = {"__rate_interval": "1m", "__range": "5m", "version": ".+", "window": "1h"}
+    values["publisher"] = "publisher"
+    for variable in dashboard("drift")["templating"]["list"]:
         if variable["name"] not in values:
             selector, label = label_values(variable)
             wanted = substitute(selector, values)
@@ -75,7 +86,11 @@ def name_of(query: Query, labels: dict[str, str]) -> str:
     return _LABEL_NAME.sub(lambda found: labels.get(found[1], ""), query.legend or "")
 
 
-@pytest.mark.parametrize("query", panel_queries(), ids=str)
+# The example is a regression, which has nothing that only a classification records.
+QUERIES = [query for query in panel_queries() if query.dashboard != "accuracy-classification"]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_each_panel_has_data(
     query: Query, prometheus: httpx.Client, values: dict[str, str]
 ) -> None:
@@ -83,6 +98,9 @@ def test_each_panel_has_data(
     if "publisher_" in query.expr:
         require_client()
     expr = _NO_ZEROS.sub("", query.substituted(values))
+    if query.panel in OPTIONAL_COLUMNS and query.ref in OPTIONAL_COLUMNS[query.panel]:
+        ask(prometheus, expr)
+        return
 
     eventually(lambda: has_number(ask(prometheus, expr)), f"data for {query}: {expr}", timeout=150)
 
@@ -95,7 +113,7 @@ def test_each_panel_has_data(
     ("title", "lines"),
     [
         ("Events at the spool", {"written"}),
-        ("Events that Fiddler accepted", {"prediction", "label"}),
+        ("Events accepted", {"prediction", "label"}),
     ],
 )
 def test_the_panels_of_the_export_show_events(

@@ -7,11 +7,20 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from bundle.manifest import Manifest
+from publisher.barrier import Barrier
 from publisher.metrics import Metrics
+from publisher.parquet import Parquet
+from publisher.peers import Peers
 from publisher.spool import Spool
+from serving.feedback import create_truths
+from serving.metrics.bundle_facts import FactsCollector
+from serving.metrics.predictions import ModelMetrics
+from tests.support.bundles import make_classification, make_manifest, with_segment
 from tests.support.locust import locust
 from tests.support.model import running_model
 from tests.support.wait import eventually
@@ -35,7 +44,7 @@ class Family(NamedTuple):
 
 def documented(job: str) -> list[Family]:
     """Return the families of the page whose names begin with one of the job's prefixes."""
-    prefixes = {"model": ("model_", "http_")}.get(job, (f"{job}_",))
+    prefixes = {"model": ("model_", "http_", "service_")}.get(job, (f"{job}_",))
     return [each for each in rows(PAGE.read_text("utf-8")) if each.name.startswith(prefixes)]
 
 
@@ -50,8 +59,8 @@ def rows(page: str) -> Iterator[Family]:
 
 
 def exported(text: str) -> list[Family]:
-    """Return the families of a metrics page; without the times at which counters were created."""
-    families = [
+    """Return a page's own families, without the times at which counters were created."""
+    families = {
         Family(
             f"{family.name}_total" if family.type == "counter" else family.name,
             family.type,
@@ -59,8 +68,12 @@ def exported(text: str) -> list[Family]:
             - SAMPLE_LABELS,
         )
         for family in text_string_to_metric_families(text)
+    }
+    return [
+        family
+        for family in families
+        if not family.name.endswith("_created") and not family.name.startswith("process_")
     ]
-    return [family for family in families if not family.name.endswith("_created")]
 
 
 @pytest.fixture(name="model_page", scope="module")
@@ -70,7 +83,26 @@ def _model_page(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory) 
     with running_model(
         example_bundle, directory, MODEL_SPOOL_DIR=str(directory / "spool")
     ) as model:
-        return httpx.get(model.metrics_url).raise_for_status().text
+        page = httpx.get(model.metrics_url).raise_for_status().text
+    return page + "".join(
+        _page(with_segment(manifest, feature), tmp_path_factory.mktemp(manifest.task))
+        for manifest, feature in (
+            (make_classification(("no", "yes")), "color"),
+            (make_manifest(), "plain"),
+        )
+    )
+
+
+def _page(manifest: Manifest, directory: Path) -> str:
+    """Return the families of a model: those of its task, and of segments."""
+    importance = manifest.features[0].model_copy(update={"importance": 0.5})
+    manifest = manifest.model_copy(update={"features": (importance, *manifest.features[1:])})
+    ModelMetrics(manifest, directory)
+    create_truths(manifest, directory)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    registry.register(FactsCollector(manifest, "unknown", 0.0))
+    return generate_latest(registry).decode()
 
 
 @pytest.fixture(name="locust_page", scope="module")
@@ -89,9 +121,13 @@ def _locust_page(example_bundle: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(name="publisher_page", scope="module")
 def _publisher_page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the metrics of a publisher with an empty spool; Fiddler's client is not needed."""
-    spool = Spool(tmp_path_factory.mktemp("spool"), keep=False)
-    return generate_latest(Metrics(spool).registry).decode()
+    """Return the metrics of the log's publisher, which are those of Fiddler's and some more."""
+    directory = tmp_path_factory.mktemp("publisher")
+    metrics = Metrics(Spool(directory / "spool", keep=False), Barrier(0.0, Peers()))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREDICTION_LOG", str(directory / "log"))
+        Parquet().measure(metrics.registry)
+    return generate_latest(metrics.registry).decode()
 
 
 @pytest.mark.parametrize("job", ["model", "locust", "publisher"])

@@ -136,6 +136,22 @@ def check_counters(samples: Samples, wanted: Mapping[str, Expected]) -> None:
         assert (sums["pos"] - sums["neg"]) / rows == pytest.approx(expected.mean_shift, rel=1e-6)
 
 
+def check_pairs(samples: Samples, manifest: Manifest, values: Mapping[str, Floats]) -> None:
+    """Compare the mean product of z of each pair that the bundle names, to the last row."""
+    scale = {each.name: (each.mean, each.sigma) for each in manifest.reference}
+    z = {name: (values[name] - mean) / sigma for name, (mean, sigma) in scale.items()}
+    assert manifest.pairs
+    for pair in manifest.pairs:
+        first, second = pair.features
+        sums = by_label(samples, "model_feature_pair_zscore_sum_total", "sign", pair=pair.name)
+        rows = total(samples, "model_feature_pair_total", pair=pair.name)
+
+        assert rows == len(values[first])
+        assert (sums["pos"] - sums["neg"]) / rows == pytest.approx(
+            float((z[first] * z[second]).mean()), rel=1e-9
+        )
+
+
 def report(title: str, recorded: Mapping[str, float], wanted: Mapping[str, Expected]) -> None:
     """Print the table of PSI that pytest shows with -rP or -s."""
     print(f"\n{title}")  # noqa: T201
@@ -201,6 +217,7 @@ def test_drift_is_numpys_and_scipys(
     sent = traffic.send(held_out_inputs)
     after_usual = model.scrape()
     check_counters(difference(after_usual, untouched), expect(example, sent))
+    check_pairs(difference(after_usual, untouched), example, sent)
     wait_for_rows(prometheus, len(held_out_inputs))
     usual = check_recorded(prometheus, example, sent, f"{len(held_out_inputs)} held-out rows")
     assert {name: each.verdict for name, each in usual.items()} == dict.fromkeys(usual, 0)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -125,12 +126,31 @@ def test_the_number_of_metric_files_is_limited(model: Model) -> None:
     files = [path.stem.rpartition("_") for path in model.metrics_dir.glob("*.db")]
     archives = sorted(type_ for type_, _, owner in files if owner == "archive")
     assert archives == ["counter", "histogram", "summary"]
-    assert {owner for *_, owner in files} == {"archive", *map(str, model.pids())}
+    master = str(model.program.pid)
+    assert {owner for *_, owner in files} == {"archive", master, *map(str, model.pids())}
 
 
 def test_no_label_identifies_a_process(model: Model) -> None:
     """Otherwise each restart of a worker would add series."""
     assert not any("pid" in dict(labels) for _, labels in model.scrape())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the figures of processes")
+def test_a_killed_worker_hands_its_name_and_its_counter_on(model: Model) -> None:
+    """So the number of series stays, and the CPU time of no process ever falls."""
+    before = cpu_seconds(model)
+    assert before.keys() == {"master", *(f"worker-{number}" for number in range(WORKERS))}
+    kill(model, signal.SIGKILL)
+    after = cpu_seconds(model)
+
+    assert after.keys() == before.keys()
+    assert all(after[name] >= before[name] for name in before)
+
+
+def cpu_seconds(model: Model) -> dict[str, float]:
+    """Return the CPU seconds by process."""
+    found = select(model.scrape(), "service_process_cpu_seconds_total")
+    return {dict(labels)["process"]: seconds for labels, seconds in found.items()}
 
 
 def test_no_request_is_in_progress_without_traffic(model: Model) -> None:

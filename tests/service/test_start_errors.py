@@ -110,9 +110,9 @@ def test_an_incomplete_bundle_is_rejected(
 
 def test_a_bundle_of_another_format_is_rejected(settings: dict[str, str], bundle: Path) -> None:
     """The line contains the format."""
-    edit_manifest(bundle, format=2)
+    edit_manifest(bundle, format=3)
 
-    assert "format 2" in failure(settings | {"MODEL_BUNDLE": str(bundle)})
+    assert "format 3" in failure(settings | {"MODEL_BUNDLE": str(bundle)})
 
 
 def test_an_unwritable_metrics_directory_is_named(settings: dict[str, str], tmp_path: Path) -> None:

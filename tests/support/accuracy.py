@@ -7,7 +7,7 @@ from bundle.arrays import Floats
 
 Z = float(stats.norm.ppf(0.975))
 # What must be there for an interval to be shown: labels for a spread, and for a spread of squares.
-MIN_LABELS, MIN_LABELS_RMSE = 20, 1000
+MIN_LABELS, MIN_LABELS_RMSE = 20, 200
 
 
 def student_quantile(labels: float) -> float:
@@ -34,8 +34,8 @@ def accuracy(errors: Floats, effect: float = 1.0) -> dict[str, float]:
     found["mae_ci upper"] = mae * np.exp(half / mae) if mae > 0 else np.nan
     half = t * errors.std() / np.sqrt(rows - 1)
     found |= {"bias_ci lower": bias - half, "bias_ci upper": bias + half}
-    if len(errors) >= MIN_LABELS_RMSE:
+    if rows >= MIN_LABELS_RMSE:
         relative = t / 2 * (errors**2).std() / rmse**2 / np.sqrt(rows)
         found["rmse_ci lower"] = rmse * np.exp(-relative)
-        found["rmse_ci upper"] = rmse * np.exp(relative)
+        found["rmse_ci upper"] = rmse * np.exp(relative + 6 * relative**2)
     return {name: float(value) for name, value in found.items() if not np.isnan(value)}

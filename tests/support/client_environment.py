@@ -1,4 +1,4 @@
-"""The environment of the protocols' clients, whose dependencies are not the service's."""
+"""Environments of programs whose dependencies are not the service's: clients, an S3 server."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.machine import report_missing
 from tools import ROOT
 
-LOCK = ROOT / "tests" / "requirements-clients.txt"
+LOCKS = ROOT / "tests"
 SCRIPTS = ROOT / "tests" / "support" / "clients"
 INSTALL_SECONDS = 600
 RUN_SECONDS = 120
@@ -32,22 +32,43 @@ def run_client(script: str, **request: Any) -> Any:  # noqa: ANN401 any JSON
     return json.loads(process.stdout.splitlines()[-1])
 
 
-@cache
 def environment() -> Path:
-    """Return the directory of the environment, installed where its lock has changed.
+    """Return the directory of the clients' environment; see `_environment`."""
+    return _environment("clients")
+
+
+def fuzz_environment() -> Path:
+    """Return the directory of schemathesis' environment; see `_environment`."""
+    return _environment("fuzz")
+
+
+def library_environment(name: str) -> Path:
+    """Return the directory of an environment with a library of some estimators, and its needs."""
+    return _environment(name, ROOT / "services" / "model")
+
+
+def s3_environment() -> Path:
+    """Return the directory of the S3 server's environment; see `_environment`."""
+    return _environment("s3")
+
+
+@cache
+def _environment(name: str, locks: Path = LOCKS) -> Path:
+    """Return the directory of an environment, installed where its lock has changed.
 
     Skips the test where packages cannot be installed, or fails it if REQUIRE_ALL=1.
     """
+    lock = locks / f"requirements-{name}.txt"
     version = "{}.{}".format(*sys.version_info)
-    directory = ROOT / "var" / f"clients-{version}"
+    directory = ROOT / "var" / f"{name}-{version}"
     installed = directory / "installed.txt"
-    if not installed.exists() or installed.read_bytes() != LOCK.read_bytes():
+    if not installed.exists() or installed.read_bytes() != lock.read_bytes():
         shutil.rmtree(directory, ignore_errors=True)
         _run([sys.executable, "-m", "venv", "--without-pip", directory])
         # A minute faster than pip, and the one that wrote the lock.
         uv = (sys.executable, "-m", "uv", "pip", "install", "--python", directory)
-        _run([*uv, "--quiet", "--require-hashes", "--requirement", LOCK])
-        shutil.copy(LOCK, installed)
+        _run([*uv, "--quiet", "--require-hashes", "--requirement", lock])
+        shutil.copy(lock, installed)
     return directory
 
 
@@ -55,6 +76,6 @@ def _run(command: list[str | Path]) -> None:
     try:
         subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=True)
     except subprocess.CalledProcessError as error:
-        report_missing(f"the clients cannot be installed: {error.stderr.strip()[-300:]}")
+        report_missing(f"packages cannot be installed: {error.stderr.strip()[-300:]}")
     except subprocess.TimeoutExpired:
-        report_missing(f"the clients cannot be installed in {INSTALL_SECONDS} s")
+        report_missing(f"packages cannot be installed in {INSTALL_SECONDS} s")

@@ -185,8 +185,8 @@ class Stack:
 @contextmanager
 def composed(*services: str, **variables: str) -> Iterator[Stack]:
     """Start services of compose.yaml on free ports until all are healthy, and remove them."""
-    for service in OURS & {*services}:
-        built(service)
+    for image in OURS & {"publisher" if each == "prediction-log" else each for each in services}:
+        built(image)
     project = f"ml-monitoring-test-{secrets.token_hex(4)}"
     stack = Stack(project, {**_environment(), **variables}, services)
     try:
@@ -196,6 +196,8 @@ def composed(*services: str, **variables: str) -> Iterator[Stack]:
             )
         except pytest.fail.Exception:
             print(stack.compose("logs", "--no-color", "--tail", "50"))  # noqa: T201 the reason
+            for name, known in stack.containers().items():
+                print(name, known["State"])  # noqa: T201 its health checks too
             raise
         yield stack
     finally:

@@ -1,4 +1,4 @@
-"""The commands and files of the documents: console blocks, `./task …` in text, named Python."""
+"""The commands of the documents: console blocks, and `./task …` in text."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ from tools import ROOT
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(\./task [^`\n]+)`")
 _PROMPT = "$ "
-_NAMED = re.compile(r"`(\w+\.py)`[^`]*\Z")
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,3 @@ def _complete(command: str) -> bool:
     """Return whether a command needs no further line: its quotes are closed."""
     bare = re.sub(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|(?<!\S)#.*$", "", command, flags=re.MULTILINE)
     return "'" not in bare and '"' not in bare and not bare.rstrip(" ").endswith("\\")
-
-
-def files_in(text: str) -> dict[str, str]:
-    """Return the Python files of a document: a name in the sentence before a ```python block."""
-    found = {}
-    for match in _BLOCK.finditer(text):
-        before = text[: match.start()].rstrip().rpartition("\n\n")[2]
-        if match[1] == "python" and (named := _NAMED.search(before)):
-            found[named[1]] = match[2]
-    return found

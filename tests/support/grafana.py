@@ -22,13 +22,30 @@ TARGET = {"job", "instance"}
 MODEL = {"model", "version"}
 SIGNAL = MODEL | {"feature"}
 # The other labels of a recorded series.
-RECORDED = {"window", "reference", "statistic", "bound", "age", "bin"}
+RECORDED = {
+    "window",
+    "reference",
+    "statistic",
+    "bound",
+    "age",
+    "bin",
+    "counter",
+    "sign",
+    "class",
+    "pair",
+    "outcome",
+}
 CONTRACT: Mapping[str, set[str]] = {
     "http_requests_total": {"handler", "method", "status"},
     "http_request_duration_seconds": {"handler", "method", "status"},
     "http_request_size_bytes": {"handler", "method", "status"},
     "http_response_size_bytes": {"handler", "method", "status"},
     "http_requests_inprogress": {"handler", "method"},
+    "service_process_cpu_seconds_total": {"process"},
+    "service_process_resident_memory_bytes": {"process"},
+    "service_process_proportional_memory_bytes": {"process"},
+    "service_process_open_fds": {"process"},
+    "service_event_loop_lag_seconds": set(),
     "model_info": MODEL | {"algorithm", "task", "trained_at"},
     "model_predictions_total": MODEL,
     "model_prediction_value": MODEL,
@@ -60,6 +77,14 @@ CONTRACT: Mapping[str, set[str]] = {
     "up": set(),
     "scrape_duration_seconds": set(),
     "ALERTS": SIGNAL | {"alertname", "alertstate", "severity", "handler", "field"},
+    # Classification, and what the model says about its features.
+    "model_feature_importance": SIGNAL,
+    "model_prediction_bin_absolute_error": MODEL | {"bin"},
+    "model_start_time_seconds": MODEL,
+    "model_validation_error": MODEL | {"statistic"},
+    "model_prediction_class_total": MODEL | {"class"},
+    "model_prediction_score": MODEL,
+    "model_segment_validation_rows": SIGNAL | {"bin", "value"},
     "ALERTS_FOR_STATE": SIGNAL | {"alertname", "severity", "handler", "field"},
 }
 
@@ -67,7 +92,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MATCHERS = re.compile(r"\{([^}]*)\}")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[([^\]]*)\]")
-_OFFSET = re.compile(r"\boffset\s+\w+")
+_OFFSET = re.compile(r"\boffset\s+\w+|@\s*end\s*\(\s*\)")
 _NAME = re.compile(r"(?<![\w:.])([a-zA-Z_:][\w:]*)(?!\s*\(|[\w:])")
 _SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
 _LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
@@ -152,6 +177,7 @@ def variable_queries() -> list[Query]:
         Query(path.stem, f"variable {each['name']}", label, selector)
         for path in dashboard_files()
         for each in dashboard(path.stem)["templating"]["list"]
+        if each["type"] == "query"
         for selector, label in [label_values(each)]
     ]
 

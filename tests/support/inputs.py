@@ -2,9 +2,11 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from serving.inputs import Inputs, InvalidInputError, Row
+from serving.inputs import Inputs, InvalidInputError
+from serving.values import Row
 from tests.support.bundles import FEATURES, make_manifest
 
 IGNORED: list[int] = []
@@ -49,9 +51,9 @@ def try_batch(body: bytes) -> Decoded | InvalidInputError:
         return error
 
 
-def same(left: list[tuple[float, ...]], right: list[tuple[float, ...]]) -> bool:
+def same(left: Sequence[Row], right: Sequence[Row]) -> bool:
     """Compare rows bit for bit, with NaN equal to itself and -0.0 not equal to 0.0."""
-    return repr(left) == repr(right) and all(
+    return repr([*left]) == repr([*right]) and all(
         type(value) is float for row in (*left, *right) for value in row
     )
 

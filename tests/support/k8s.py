@@ -27,6 +27,20 @@ OVERLAYS = ("base", "overlays/minikube", "overlays/production")
 # Overlays that need a secret, or an edit that k8s/README.md describes.
 WITH_FIDDLER = ("overlays/minikube-fiddler", "overlays/production-fiddler")
 
+# Likewise, made for tests: with a publisher for each destination, and with that of the log alone.
+WITH_BOTH = ("overlays/minikube-both", "overlays/production-both")
+WITH_LOG = "overlays/production-prediction-log"
+
+# Overlays for what not every cluster has; the one with the Gateway API is an edit of production.
+WITH_KSERVE = "overlays/kserve"
+WITH_GATEWAY = "overlays/production-gateway"
+# A bundle from an object store: production, alone and with Fiddler, and minikube.
+WITH_REMOTE_BUNDLE = (
+    "overlays/production-remote-bundle",
+    "overlays/production-fiddler-remote-bundle",
+    "overlays/minikube-remote-bundle",
+)
+
 # The sources of the manifests, and the files that they are compared with.
 SOURCES = ("compose.yaml", "pyproject.toml", "grafana", "k8s", "prometheus", "services")
 
@@ -45,7 +59,8 @@ def build(overlay: str, root: Path | None = None) -> Objects:
     `root` is the checkout. It defaults to this one, or for overlays that need a secret to a copy
     that has one.
     """
-    root = root or (prepared() if overlay in WITH_FIDDLER else ROOT)
+    edited = (*WITH_FIDDLER, *WITH_BOTH, WITH_LOG, WITH_GATEWAY, *WITH_REMOTE_BUNDLE)
+    root = root or (prepared() if overlay in edited else ROOT)
     command = [require("kustomize"), "build", str(root / "k8s" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -63,7 +78,7 @@ def prepared() -> Path:
 
 
 def copy_checkout(target: Path) -> None:
-    """Copy the sources, fill in a secret, and add an overlay for production with Fiddler."""
+    """Copy the sources, fill in a secret, and add overlays of production with a component each."""
     ignored = shutil.ignore_patterns("__pycache__", "*.csv", "*.secret")
     for name in SOURCES:
         source = ROOT / name
@@ -71,13 +86,44 @@ def copy_checkout(target: Path) -> None:
             shutil.copytree(source, target / name, ignore=ignored)
         else:
             shutil.copy(source, target / name)
-    example = target / "k8s/secrets/fiddler/fiddler.secret.example"
-    example.with_suffix("").write_text(example.read_text().replace("=", "=given"))
-    production = target / "k8s/overlays/production"
-    shutil.copytree(production, production.with_name("production-fiddler"))
-    kustomization = production.with_name("production-fiddler") / "kustomization.yaml"
-    components = "components:\n  - ../../components/fiddler\n\npatches:\n"
-    kustomization.write_text(kustomization.read_text().replace("patches:\n", components, 1))
+    for example in target.glob("k8s/secrets/*/*.secret.example"):
+        if example.stem != "grafana.secret":
+            example.with_suffix("").write_text(example.read_text().replace("=", "=given"))
+    overlays = target / "k8s/overlays"
+    for component in ("fiddler", "gateway", "prediction-log", "remote-bundle"):
+        _add_production(overlays, component, component)
+    _add_production(overlays, "both", "prediction-log", "fiddler")
+    _add_production(overlays, "fiddler-remote-bundle", "fiddler", "remote-bundle")
+    _add_minikube_with_both(overlays)
+    _add_minikube_with_remote_bundle(overlays)
+
+
+def _add_production(overlays: Path, name: str, *components: str) -> None:
+    edited = overlays / f"production-{name}"
+    shutil.copytree(overlays / "production", edited)
+    lines = "".join(f"  - ../../components/{each}\n" for each in components)
+    _edit(edited / "kustomization.yaml", "patches:\n", f"components:\n{lines}\npatches:\n")
+
+
+def _add_minikube_with_both(overlays: Path) -> None:
+    edited = overlays / "minikube-both"
+    shutil.copytree(overlays / "minikube-fiddler", edited)
+    for directory in ("secrets", "components"):
+        line = f"  - ../../{directory}/fiddler\n"
+        _edit(edited / "kustomization.yaml", line, line + line.replace("fiddler", "prediction-log"))
+
+
+def _add_minikube_with_remote_bundle(overlays: Path) -> None:
+    edited = overlays / "minikube-remote-bundle"
+    shutil.copytree(overlays / "minikube", edited)
+    line = "  - ../../components/remote-bundle\n"
+    _edit(edited / "kustomization.yaml", "\nlabels:\n", f"{line}\nlabels:\n")
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{old!r} is not in {path}"
+    path.write_text(text.replace(old, new, 1))
 
 
 def of_kind(objects: Objects, *kinds: str) -> list[Json]:
@@ -138,6 +184,12 @@ def ports(workload: Json) -> dict[str, int]:
         for container in containers(workload)
         for port in container.get("ports", ())
     }
+
+
+def listens(workload: Json, port: str | int) -> bool:
+    """Return whether a workload has a port of that name or number."""
+    known = ports(workload)
+    return port in (known if isinstance(port, str) else known.values())
 
 
 def selected(selector: Mapping[str, str], candidates: list[Json]) -> list[Json]:

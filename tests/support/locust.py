@@ -38,7 +38,7 @@ MANIFEST = Manifest(
     features=(
         Feature("plain", sigma=2.0),
         Feature("share (%)", minimum=0, maximum=100, sigma=5.0),
-        Feature("count", integer=True, minimum=-5, maximum=9_000_000, sigma=1.4),
+        Feature("count", type="integer", minimum=-5, maximum=9_000_000, sigma=1.4),
         Feature("maybe", nullable=True, minimum=10),
     ),
     files=frozenset(),
@@ -74,6 +74,7 @@ def made_up_plan(**settings: Any) -> Plan:  # noqa: ANN401 of any setting's type
     given = Settings(bundle="bundle", **settings)
     return Plan(
         given,
+        MANIFEST,
         SCENARIOS[given.scenario](MANIFEST),
         Populations(made_up_rows(20), made_up_rows(20, first=100)),
         Drift(mode_of(given.rows), given.gradual_seconds, clock=lambda: 0.0),
@@ -100,7 +101,8 @@ def _reject_constant(name: str) -> NoReturn:
 def _is_allowed(value: object, feature: Feature) -> bool:
     if value is None:
         return feature.nullable
-    if isinstance(value, bool) or not isinstance(value, int if feature.integer else int | float):
+    kind = int if feature.type == "integer" else int | float
+    if isinstance(value, bool) or not isinstance(value, kind):
         return False
     minimum = -sys.float_info.max if feature.minimum is None else feature.minimum
     maximum = sys.float_info.max if feature.maximum is None else feature.maximum

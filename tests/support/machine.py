@@ -22,6 +22,7 @@ _BINARIES = {
     "git": ("git",),
     "kustomize": ("kustomize",),
     "prometheus": ("prometheus",),
+    "openssl": ("openssl",),
     "promtool": ("promtool",),
 }
 

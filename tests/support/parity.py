@@ -42,6 +42,8 @@ class Pair:
     more_env: frozenset[str] = frozenset()
     more_ports: frozenset[int] = frozenset()
     more_settings: dict[str, str] = field(default_factory=dict)
+    own_settings: str = ""
+    """The directory of its settings below services/, unless it has the service's name."""
     is_client: bool = False
     """Whether it has no ports, like a worker of the load test."""
 
@@ -66,14 +68,16 @@ PAIRS = (
         more_settings=_LOAD_TEST,
         is_client=True,
     ),
-    Pair("publisher", "model", "publisher"),
+    # Replicas, which ask each other, exist on Kubernetes only.
+    Pair("publisher", "model", "publisher", more_env=frozenset({"PUBLISHER_PEERS"})),
+    Pair("prediction-log", "model", "prediction-log", own_settings="publisher/log"),
 )
 
 
 def differences(root: Path) -> list[str]:
     """Return the differences in a checkout, one line each."""
     compose = _yaml(root / "compose.yaml")
-    objects = build("overlays/minikube-fiddler", root)
+    objects = build("overlays/minikube-both", root)
     found: list[str] = []
     for pair in (each for each in PAIRS if each.service in compose["services"]):
         found += _service(root, compose["services"][pair.service], pair, objects)
@@ -103,12 +107,12 @@ def _service(root: Path, service: Json, pair: Pair, objects: Objects) -> Iterato
         ("in-memory directories", _tmpfs(service), _memory_mounts(deployment, container)),
         (
             "environment",
-            _own_environment(root, pair.service, service) | pair.more_env,
+            _own_environment(root, pair, service) | pair.more_env,
             _environment(container, objects),
         ),
         (
             "settings",
-            _settings(root, pair.service) | pair.more_settings,
+            _settings(root, pair) | pair.more_settings,
             _config(container, objects),
         ),
     ]
@@ -294,18 +298,19 @@ def _memory_mounts(deployment: Json, container: Json) -> set[str]:
     return {mount["mountPath"] for mount in mounts if mount["name"] in in_memory}
 
 
-def _settings(root: Path, name: str) -> dict[str, str]:
-    return bare_settings(root / "services" / name / "settings.env")
+def _settings(root: Path, pair: Pair) -> dict[str, str]:
+    return bare_settings(root / "services" / (pair.own_settings or pair.service) / "settings.env")
 
 
-def _own_environment(root: Path, name: str, service: Json) -> set[str]:
+def _own_environment(root: Path, pair: Pair, service: Json) -> set[str]:
     """Return the variables of a Compose service except its settings and what a cluster lacks.
 
-    In a cluster the bundle is that of the image, and the pages have no addresses of this machine.
+    In a cluster the bundle is that of the image, and neither addresses nor certificates are from
+    this machine.
     """
-    elsewhere = {"MODEL_BUNDLE", "LOCUST_BUNDLE", MODEL_URL, *LINKED}
+    elsewhere = {"MODEL_BUNDLE", "LOCUST_BUNDLE", "REQUESTS_CA_BUNDLE", MODEL_URL, *LINKED}
     variables = set(service["environment"]) - elsewhere
-    return variables - _settings(root, name).keys()
+    return variables - _settings(root, pair).keys()
 
 
 def _environment(container: Json, objects: Objects) -> set[str]:

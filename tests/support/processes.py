@@ -15,7 +15,10 @@ from tests.support.wait import eventually
 T = TypeVar("T")
 
 # Prefixes of variables that a developer's shell may set and that tests must not depend on.
-_FOREIGN = ("MODEL_", "PROMETHEUS_", "LOCUST_", "FIDDLER_", "GF_", "GUNICORN_", "WEB_CONCURRENCY")
+_FOREIGN = (
+    *("AWS_", "FIDDLER_", "GF_", "GUNICORN_", "LOCUST_", "MODEL_", "PREDICTION_", "PROMETHEUS_"),
+    *("PUBLISHER_", "WEB_CONCURRENCY"),
+)
 
 
 class Program:

@@ -17,8 +17,8 @@ from tools import ROOT
 
 RULES = ROOT / "prometheus" / "rules"
 
-# Where the recording rules say "a minute" and mean their own step.
-_MINUTE = re.compile(r"(?<=interval: )1m\b|(?<=offset )1m\b|(?<=\[)1m(?=:15s\])")
+# Where the rules mean their own step, a minute, or that of the statistics, three of them.
+_MINUTE = re.compile(r"(?<=interval: )[13]m\b|(?<=offset )1m\b|(?<=\[)1m(?=:15s\])")
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,31 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.closing = False
+        self.unsent = 0
+        self.closing = self.ended = self.aborted = False
+        self.protocol: Any = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Store the data."""
         assert not self.closing
+        assert not self.ended
         self.written += data
+
+    def write_eof(self) -> None:
+        """Close the server's own direction."""
+        self.ended = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Deliver to another protocol."""
+        self.protocol = protocol
+
+    def get_write_buffer_size(self) -> int:
+        """Return how much the client has not received."""
+        return self.unsent
+
+    def abort(self) -> None:
+        """Mark the transport as closed, with what was not sent."""
+        self.closing = self.aborted = True
 
     def is_closing(self) -> bool:
         """Return whether the transport is closed."""
@@ -53,6 +72,7 @@ class Client:
         self.state.default_headers = [(b"date", b"now")]
         self.wire = Wire()
         self.protocol = Protocol(config, self.state, {}, asyncio.get_running_loop())
+        self.wire.set_protocol(self.protocol)
         self.protocol.connection_made(self.wire)
 
     @property
@@ -63,7 +83,19 @@ class Client:
     def send(self, *parts: bytes) -> None:
         """Send bytes, one packet per part."""
         for part in parts:
-            self.protocol.data_received(part)
+            self.wire.protocol.data_received(part)
+
+    def end(self) -> bool:
+        """Close the client's own direction; return whether the server keeps the connection."""
+        keeps = self.wire.protocol.eof_received()
+        if not keeps:
+            self.wire.close()
+        return bool(keeps)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the server sends nothing more."""
+        return self.wire.closing or self.wire.ended
 
     async def answers(self, count: int) -> list[httpx.Response]:
         """Return `count` answers once they are complete; no further bytes may follow."""

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,10 +18,10 @@ SERVICE = ROOT / "services" / "publisher"
 
 
 class PublisherProgram:
-    """A publisher process on a free port, with short pauses."""
+    """A publisher process with short pauses, on a free port unless given one."""
 
     def __init__(self, spool: Path, url: str, log: Path, **settings: str) -> None:
-        port = free_port()
+        port = int(settings.get("PUBLISHER_METRICS_PORT") or free_port())
         self._spool = spool
         environment = {
             **publisher_settings(url, spool, port),
@@ -68,6 +68,37 @@ def publishing(spool: Path, url: str, log: Path, **settings: str) -> Iterator[Pu
         publisher.program.kill()
 
 
+def make_spools(directory: Path, replicas: int) -> list[Path]:
+    """Create the spools of some replicas."""
+    spools = [directory / f"spool{number}" for number in range(replicas)]
+    for spool in spools:
+        spool.mkdir()
+    return spools
+
+
+@contextmanager
+def publishing_all(
+    spools: list[Path], url: str, directory: Path, name: str, **settings: str
+) -> Iterator[list[PublisherProgram]]:
+    """Run a publisher per spool while the block runs; several know each other."""
+    ports = [str(free_port()) for _ in spools]
+    peers = ",".join(f"127.0.0.1:{port}" for port in ports) if len(spools) > 1 else ""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                publishing(
+                    spool,
+                    url,
+                    directory / f"{name}{port}.log",
+                    PUBLISHER_METRICS_PORT=port,
+                    PUBLISHER_PEERS=peers,
+                    **settings,
+                )
+            )
+            for spool, port in zip(spools, ports, strict=True)
+        ]
+
+
 def require_client() -> None:
     """Skip the test if Fiddler's client is not installed; fail it if REQUIRE_ALL=1."""
     if importlib.util.find_spec("fiddler") is None:
@@ -90,7 +121,8 @@ def accepted(directory: Path) -> tuple[set[str], set[str]]:
     found: dict[str, set[str]] = {"p": set(), "l": set()}
     for log in directory.glob("writer*.log"):
         # The last line of a killed writer may be incomplete.
-        for line in log.read_text().rpartition("\n")[0].splitlines():
+        for line in filter(None, log.read_text().rpartition("\n")[0].splitlines()):
             kind, _, key = line.partition(" ")
-            found[kind].add(key)
+            if kind in found:  # otherwise the writer has reported a full disk
+                found[kind].add(key)
     return found["p"], found["l"]

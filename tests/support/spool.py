@@ -5,13 +5,14 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from bundle.manifest import Bin, Feature, Manifest, Quantity, Reference, Validation
 from serving.events import Label, Prediction
-from serving.spool import Limits, Outcome, Spool
+from serving.spool import Spool
+from serving.spool_room import Limits, Outcome
 
 LIMITS = Limits(max_bytes=1_000_000, segment_bytes=100_000, segment_seconds=60.0)
 FEATURES = ("ph", "shelf")
@@ -44,15 +45,25 @@ def _reference(name: str) -> Reference:
 
 
 def small_spool(
-    directory: Path, limits: Limits = LIMITS, version: str = "abc"
+    *directories: Path,
+    limits: Limits = LIMITS,
+    version: str = "abc",
+    excluded: Collection[str] = (),
 ) -> tuple[Spool, Counter[Outcome]]:
-    """Return a spool and the counts of its outcomes."""
+    """Return a spool, with a directory for each reader, and the counts of its outcomes."""
     counts: Counter[Outcome] = Counter()
 
     def count(outcome: Outcome, events: int) -> None:
         counts[outcome] += events
 
-    return Spool(directory, small_manifest(version), limits, count), counts
+    return Spool(directories, small_manifest(version), limits, count, excluded), counts
+
+
+def spool_of(directory: Path, manifest: Manifest, events: Iterable[Prediction | Label]) -> None:
+    """Write a closed segment of a model's events."""
+    spool = Spool((directory,), manifest, LIMITS, lambda _, __: None)
+    spool.append([*events])
+    spool.close()
 
 
 def predictions(ids: Iterable[str], now: float = 1_764_000_000.25) -> list[Prediction | Label]:
@@ -84,25 +95,36 @@ def main() -> None:
     directory, name, count, shared = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     seed = random.Random(name)  # noqa: S311
     limits = Limits(max_bytes=100_000_000, segment_bytes=20_000, segment_seconds=0.5)
-    spool, _ = small_spool(directory, limits)
+    spool, counts = small_spool(directory, limits=limits)
+    writer = _Writer(spool, counts)
     with Path(shared).open("a+b", buffering=0) as file:
         for batch in range(count):
             ids = [f"{name}-{batch}-{i}" for i in range(seed.randint(1, 20))]
-            spool.append(predictions(ids, time.time()))
-            file.write("".join(f"{each}\n" for each in ids).encode())
-            print("\n".join(f"p {each}" for each in ids), flush=True)  # noqa: T201
+            written = writer.append("p", ids, predictions(ids, time.time()))
+            file.write("".join(f"{each}\n" for each in written).encode())
             if batch % 3 == 2:
-                _label(spool, Path(shared), seed)
+                known = Path(shared).read_bytes()[-4000:].splitlines()[1:]
+                ids = sorted({each.decode() for each in seed.sample(known, min(5, len(known)))})
+                writer.append("l", ids, [label(each, float(len(each))) for each in ids])
             # Slows the traffic down, so that it lasts longer than the faults.
             time.sleep(0.005)
     spool.close()
 
 
-def _label(spool: Spool, shared: Path, seed: random.Random) -> None:
-    known = shared.read_bytes()[-4000:].splitlines()[1:]
-    ids = sorted({each.decode() for each in seed.sample(known, min(5, len(known)))})
-    spool.append([label(each, float(len(each))) for each in ids])
-    print("\n".join(f"l {each}" for each in ids), flush=True)  # noqa: T201
+class _Writer:
+    """Appends events and prints those that are on disk: a full disk takes a part of them."""
+
+    def __init__(self, spool: Spool, counts: Counter[Outcome]) -> None:
+        self._spool = spool
+        self._counts = counts
+
+    def append(self, kind: str, ids: list[str], events: list[Prediction | Label]) -> list[str]:
+        """Spool events and return the ids of those that were written."""
+        before = self._counts["written"]
+        self._spool.append(events)
+        written = ids[: self._counts["written"] - before]
+        print("\n".join(f"{kind} {each}" for each in written), flush=True)  # noqa: T201
+        return written
 
 
 if __name__ == "__main__":

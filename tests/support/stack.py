@@ -31,6 +31,7 @@ class Stack:
                 # Variables that a .env of this checkout may set.
                 **dict.fromkeys(("MODEL_BUNDLE", "LOCUST_HOST", "SLACK_WEBHOOK_FILE"), ""),
                 **dict.fromkeys(("FIDDLER_URL", "FIDDLER_ORG_ID", "FIDDLER_AUTH_TOKEN"), ""),
+                "PREDICTION_LOG": "",
                 "GF_SECURITY_ADMIN_PASSWORD": "",
                 # Nothing is downloaded, and no earlier download is used.
                 **dict.fromkeys(SITES, NOWHERE),

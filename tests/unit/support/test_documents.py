@@ -1,6 +1,6 @@
-"""Reading commands and files out of documents."""
+"""Reading commands out of documents."""
 
-from tests.support.documents import commands_in, files_in
+from tests.support.documents import commands_in
 
 TEXT = """# Title
 
@@ -12,14 +12,10 @@ $ one && \\
     two
 ```
 
-After `./task down`, with frames, in `my_model.py`:
+After `./task down`:
 
 ```python
-print("here")
-```
-
-```python
-nameless = True
+not_a_command = True
 ```
 
 ```console
@@ -38,8 +34,3 @@ def test_commands_with_prompts_leave_their_output_out() -> None:
         "first",
         "second   # explained",
     ]
-
-
-def test_a_file_is_named_by_the_sentence_before_it() -> None:
-    """Blocks without a name are only read."""
-    assert files_in(TEXT) == {"my_model.py": 'print("here")\n'}

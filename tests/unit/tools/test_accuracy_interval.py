@@ -75,17 +75,18 @@ def test_interval_of_the_bias_holds_the_truth(name: str, labels: int) -> None:
     assert 0.92 <= coverage(name, labels, "bias") <= 0.98
 
 
-@pytest.mark.parametrize("name", ["normal", "90 % zero", "grades"])
-def test_interval_of_the_rmse_holds_the_truth_from_a_thousand_labels_on(name: str) -> None:
-    """With fewer there is none: the fourth powers are too noisy."""
-    assert 0.93 <= coverage(name, 1_000, "rmse") <= 0.98
-    assert "rmse_ci lower" not in accuracy(windows(name, 200)[0])
+@pytest.mark.parametrize("labels", [200, 1_000, 5_000])
+@pytest.mark.parametrize("name", ["normal", "lognormal", "90 % zero", "grades"])
+def test_interval_of_the_rmse_holds_the_truth(name: str, labels: int) -> None:
+    """From 200 labels on; with fewer there is none: the fourth powers are too noisy."""
+    assert 0.93 <= coverage(name, labels, "rmse") <= 0.985
+    assert "rmse_ci lower" not in accuracy(windows(name, 20)[0])
 
 
-@pytest.mark.parametrize(("name", "most"), [("lognormal", 0.9), ("t3", 0.85)])
-def test_interval_of_the_rmse_is_too_narrow_for_heavy_tails(name: str, most: float) -> None:
-    """The documented limit: errors whose squares have no variance worth the name."""
-    assert coverage(name, 1_000, "rmse") < most
+@pytest.mark.parametrize("labels", [200, 1_000, 5_000])
+def test_interval_of_the_rmse_is_too_narrow_for_squares_without_variance(labels: int) -> None:
+    """The documented limit, which no number of labels cures: t with 3 degrees of freedom."""
+    assert 0.86 <= coverage("t3", labels, "rmse") <= 0.95
 
 
 @pytest.mark.parametrize("effect", [1, 10])

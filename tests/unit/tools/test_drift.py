@@ -80,7 +80,7 @@ def test_what_is_to_be_watched_exists() -> None:
     for alert in set(re.findall(r"\b[A-Z]\w+[a-z][A-Z]\w+", report)):
         assert f"alert: {alert}\n" in rules
     assert "record: model_feature:verdict\n" in rules
-    path = ROOT / "grafana" / "provisioning" / "dashboards" / "model.json"
+    path = ROOT / "grafana" / "provisioning" / "dashboards" / "drift.json"
     assert f"/d/{json.loads(path.read_text('utf-8'))['uid']}" == drift._DASHBOARD  # noqa: SLF001
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import environment
-from tools.environment import DEVELOPMENT, GO_TASK, RUNTIME, InstallError
+from tools.environment import DEVELOPMENT, GO_TASK, LOG, RUNTIME, InstallError
 
 LOCK = "go-task-bin==1 \\\n    --hash=sha256:0a\nnumpy==2 \\\n    --hash=sha256:0b\n"
 PIP = 'cat >"$0.stdin"; echo "$@" >>"$0.calls"'
@@ -27,7 +27,8 @@ class Checkout:
         monkeypatch.setattr(environment, "VENV", self.venv)
         monkeypatch.setattr(environment, "_say", self.said.append)
         monkeypatch.setattr(environment, "_run", self._make)
-        for lock in (RUNTIME, DEVELOPMENT):
+        for lock in (RUNTIME, DEVELOPMENT, LOG):
+            (root / lock).parent.mkdir(parents=True, exist_ok=True)
             (root / lock).write_text(LOCK)
 
     def _make(self, _: object) -> None:
@@ -61,11 +62,12 @@ def test_a_lock_is_installed_once(checkout: Checkout) -> None:
     assert not (checkout.venv / "incomplete").exists()
 
 
-def test_the_development_lock_includes_the_runtime_lock(checkout: Checkout) -> None:
+@pytest.mark.parametrize("included", [RUNTIME, LOG])
+def test_the_development_lock_includes_the_others(checkout: Checkout, included: str) -> None:
     """Whoever runs the tests does not install twice."""
     environment.install(DEVELOPMENT)
 
-    assert environment.installed(RUNTIME)
+    assert environment.installed(included)
     assert checkout.calls == 1
 
 
@@ -208,6 +210,7 @@ def test_a_second_run_waits_for_the_first(
 
 def test_every_lock_that_is_installed_has_its_size() -> None:
     """Or nobody could say what is needed before starting."""
-    locks = (RUNTIME, DEVELOPMENT, environment.PUBLISHER)
+    locks = (RUNTIME, DEVELOPMENT, environment.PUBLISHER, environment.PARQUET, LOG)
+    libraries = environment.LIBRARIES.values()
 
-    assert {GO_TASK, *locks} == {*environment._NEEDED_MB}  # noqa: SLF001 the table itself
+    assert {GO_TASK, *locks, *libraries} == {*environment._NEEDED_MB}  # noqa: SLF001 the table itself

@@ -35,7 +35,7 @@ def start(data: Path | None, *command: str, **given: str) -> tuple[int, dict[str
 
 
 def test_first_start_makes_a_long_password_only_its_owner_can_read(data: Path) -> None:
-    """The file holds at least 24 characters, mode 600, and Grafana is told to read it."""
+    """The file holds at least 24 characters, mode 600, and Grafana reads it."""
     code, seen, _ = start(data)
 
     file = data / "admin-password"

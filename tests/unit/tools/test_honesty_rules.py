@@ -79,6 +79,16 @@ def numbers(text: str) -> set[float]:
             "bin",
             {THRESHOLDS.bin_gain, THRESHOLDS.z_bin, THRESHOLDS.rows},
         ),
+        (
+            "model_pair:changed",
+            None,
+            {
+                THRESHOLDS.correlation,
+                THRESHOLDS.z_correlation,
+                THRESHOLDS.rows,
+                THRESHOLDS.log_variance,
+            },
+        ),
     ],
 )
 def test_thresholds_are_those_of_the_recording_rules(
@@ -93,6 +103,7 @@ def test_thresholds_are_those_of_the_recording_rules(
     [
         ("FeatureDrift", THRESHOLDS.drift_for, {THRESHOLDS.effect_first_day}),
         ("FeatureDriftSudden", THRESHOLDS.sudden_for, set()),
+        ("CorrelationDrift", THRESHOLDS.correlation_for, set()),
     ],
 )
 def test_thresholds_are_those_of_the_alerts(alert: str, wait: int, expected: set[float]) -> None:
@@ -107,16 +118,15 @@ def test_thresholds_are_those_of_the_alerts(alert: str, wait: int, expected: set
     assert rule["keep_firing_for"] == f"{THRESHOLDS.keep_firing_for // 60}h"
 
 
-def test_sudden_changes_are_recorded_as_often_as_in_the_rules() -> None:
-    """The interval of their group delays the alert."""
+def test_statistics_are_recorded_as_often_as_by_the_rules() -> None:
+    """The interval of a group delays the alerts that read it."""
     intervals = {
         group["name"]: group.get("interval")
         for path in RULES.glob("*.yml")
         for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
     }
-    if "sudden" not in intervals:
-        pytest.skip("prometheus/rules has no group sudden")
 
+    assert intervals["statistics"] == f"{THRESHOLDS.statistics_interval}m"
     assert intervals["sudden"] == f"{THRESHOLDS.sudden_interval}m"
 
 
@@ -193,9 +203,9 @@ def test_moments_equal_those_of_the_rows() -> None:
     stream = minutes(100)
     series = Statistics(stream, TRAINING)
 
-    assert series.mean[-1] == pytest.approx(stream.z[-60:].sum() / 3600)
-    assert series.variance[-1] == pytest.approx(
-        stream.z_squared[-60:].sum() / 3600 - series.mean[-1] ** 2
+    assert series.means["1h"][-1] == pytest.approx(stream.z[-60:].sum() / 3600)
+    assert series.variances["1h"][-1] == pytest.approx(
+        stream.z_squared[-60:].sum() / 3600 - series.means["1h"][-1] ** 2
     )
 
 

@@ -7,12 +7,47 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.arrays import Floats
 from tools.honesty import __main__ as command
 from tools.honesty import study, tables
-from tools.honesty.streams import CHANGES, TRAFFIC, Change
+from tools.honesty.rules import Statistics
+from tools.honesty.streams import (
+    CHANGES,
+    TRAFFIC,
+    Arrivals,
+    Change,
+    Effect,
+    Rows,
+    Traffic,
+    decorrelate,
+    in_bursts,
+    in_succession,
+    over_the_hour,
+    singly,
+)
 from tools.honesty.study import FIXED, OURS, QUICK, Size, Study
 
 FILE = f"# Read me\n\n{tables.START}\nold\n{tables.END}\n\nThe rest.\n"
+
+
+class HeavyTails(Traffic):
+    """Traffic whose values have a kurtosis of 36."""
+
+    def draw(self, random: np.random.Generator, minutes: int, signals: int) -> Rows:
+        """Draw rows."""
+        rows = super().draw(random, minutes, signals)
+        return Rows(rows.minute, np.sinh(rows.values))
+
+    def train(self, random: np.random.Generator, signals: int) -> Floats:
+        """Draw training rows."""
+        return np.asarray(np.sinh(super().train(random, signals)))
+
+
+def unchanged(_: np.random.Generator, values: Floats, __: Floats) -> Floats:
+    """Change nothing."""
+    return values
+
+
 SHIFT = next(each for each in CHANGES if each.name == "mean +1 σ")
 
 
@@ -213,3 +248,41 @@ def test_changes_apply_to_all_signals() -> None:
     after = stream.rows.values[stream.rows.minute >= at]
 
     np.testing.assert_allclose(after.mean(axis=0), 1, atol=0.02)
+
+
+def hours(traffic: Traffic, change: Effect = unchanged, number: int = 200) -> list[float]:
+    """Return, of separate hours of two signals, whether their correlation is not training's."""
+    return [_hour(np.random.default_rng([4, seed]), traffic, change) for seed in range(number)]
+
+
+def _hour(random: np.random.Generator, traffic: Traffic, change: Effect) -> float:
+    rows, training = traffic.draw(random, 60, 2), traffic.train(random, 2)
+    rows = Rows(rows.minute, change(random, rows.values, np.zeros(1)))
+    stream = study.Stream(rows, 60, training, lambda: rows, has_repeats=traffic.repeats)
+    series = [Statistics(*each) for each in study.count(stream)]
+    [(_, pair)] = study.pairs(stream, series)
+    return float(pair.changed("1h", "training")[-1])
+
+
+def test_a_correlation_that_halves_is_seen_in_99_of_100_hours() -> None:
+    """From .6 to .3, in an hour of 3,600 independent rows; no marginal changes."""
+    found = hours(Traffic("correlated", correlation=0.6), decorrelate(0.6, 0.3))
+
+    assert np.mean(np.array(found) == 1) >= 0.99
+
+
+@pytest.mark.parametrize("arrive", [singly, in_bursts, in_succession, over_the_hour])
+def test_a_correlation_that_stays_is_no_drift_in_any_hour(arrive: Arrivals) -> None:
+    """Nor is it with dependent rows."""
+    found = hours(Traffic("correlated", arrive=arrive, correlation=0.6))
+
+    assert 1 not in found
+    assert np.mean(np.isfinite(found)) > 0.8
+
+
+def test_heavy_tails_are_no_drift_of_a_correlation() -> None:
+    """With a kurtosis of 36, in training and now: the bundle's variance allows for it."""
+    found = hours(HeavyTails("heavy tails", correlation=0.6))
+
+    assert 1 not in found
+    assert np.mean(np.isfinite(found)) > 0.3
