@@ -10,6 +10,7 @@ own_packages() {
     command -v "$program" >/dev/null || echo "$program"
   done
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+  ldconfig -p | grep libgomp.so.1 >/dev/null || echo libgomp1 # LightGBM's
 }
 
 # The packages still needed from trixie: Compose v2, buildx, the engine that fits them, kustomize.
