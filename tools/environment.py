@@ -7,6 +7,7 @@ Standard library only, since it runs before anything is installed. `.venv/incomp
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,7 @@ _NEEDED_MB = {
 # The development lock names all that these locks name, in the same versions.
 _INCLUDED = {DEVELOPMENT: (RUNTIME, LOG)}
 _PROGRESS_SECONDS = 4.0
+_REQUIREMENT = re.compile(r"^([\w.-]+)(?:\[[^]]*\])?==", re.MULTILINE)
 _PIP = (
     *("-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"),
     # Compiling everything takes longer than installing it; Python compiles what it imports.
@@ -130,10 +132,10 @@ def _empty() -> None:
 def _install(name: str) -> None:
     _check_disk(_NEEDED_MB[name])
     lines = _go_task_lines() if name == GO_TASK else (ROOT / name).read_text()
-    number = lines.count("==")
+    number = len(_named(lines))
     _say(f"installing {name} into .venv" + (f": {number} packages" if number > 1 else ""))
     with _changing():
-        _pip(lines, number)
+        _pip(lines)
         for lock in (name, *_INCLUDED.get(name, ())):
             if lock != GO_TASK:
                 shutil.copyfile(ROOT / lock, _note(lock))
@@ -174,7 +176,22 @@ def _check_disk(needed_mb: int) -> None:
         )
 
 
-def _pip(lock: str, number: int) -> None:
+def _named(lock: str) -> set[str]:
+    """Return the normalized names of what a lock names, on whatever platform."""
+    return {_normalized(name) for name in _REQUIREMENT.findall(lock)}
+
+
+def _installed_names() -> set[str]:
+    """Return the normalized names of what .venv has."""
+    found = (VENV / "lib").glob("python*/site-packages/*.dist-info")
+    return {_normalized(path.name.partition("-")[0]) for path in found}
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pip(lock: str) -> None:
     """Install what a lock names, with a line of progress every few seconds."""
     command = [str(VENV / "bin" / "python"), *_PIP, "-r", "/dev/stdin"]
     with subprocess.Popen(
@@ -190,7 +207,7 @@ def _pip(lock: str, number: int) -> None:
         feeder.start()
         reader.start()
         try:
-            _report_until_end(pip, output, number)
+            _report_until_end(pip, output, _named(lock))
         except BaseException:
             pip.terminate()
             raise
@@ -213,24 +230,23 @@ def _collect(pip: "subprocess.Popen[str]", output: list[str]) -> None:
     output.extend(iter(pip.stdout.readline, ""))
 
 
-def _report_until_end(pip: "subprocess.Popen[str]", output: list[str], number: int) -> None:
+def _report_until_end(pip: "subprocess.Popen[str]", output: list[str], named: set[str]) -> None:
     while True:
         try:
             pip.wait(_PROGRESS_SECONDS)
         except subprocess.TimeoutExpired:
-            _say(_progress(output, number))
+            _say(_progress(output, named))
         else:
             return
 
 
-def _progress(output: Sequence[str], number: int) -> str:
+def _progress(output: Sequence[str], named: set[str]) -> str:
     """Return how far pip is, by what it has printed."""
     installing = any(line.startswith("Installing collected") for line in output)
     if installing:
-        there = len({*(VENV / "lib").glob("python*/site-packages/*.dist-info")})
-        return f"  installing: {there} of {number} packages"
+        return f"  installing: {len(named & _installed_names())} of {len(named)} packages"
     found = sum(line.startswith("Collecting") for line in output)
-    return f"  downloading: {found} of {number} packages"
+    return f"  downloading: {found} of {len(named)} packages"
 
 
 def _complaint(output: Sequence[str]) -> str:

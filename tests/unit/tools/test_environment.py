@@ -177,12 +177,38 @@ def test_a_long_step_reports_its_progress(
     assert "  installing: 0 of 2 packages" in checkout.said
 
 
+def test_progress_counts_what_the_lock_names(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a marker that also has ==, and not what was there before, such as pip."""
+    (environment.ROOT / RUNTIME).write_text(
+        "zope.event==1 ; python_version == '3.11' \\\n    --hash=sha256:0a\nhttpx[http2]==2\n"
+    )
+    first = checkout.venv / "first"
+    checkout.script = (
+        "cat >/dev/null; echo Installing collected packages: httpx;"
+        "until [ -e .venv/first ]; do :; done"
+    )
+    environment.install()
+    packages = checkout.venv / "lib" / "python3.11" / "site-packages"
+    for name in ("pip-1.dist-info", "zope_event-1.dist-info"):
+        (packages / name).mkdir(parents=True)
+    monkeypatch.chdir(environment.ROOT)
+    monkeypatch.setattr(environment, "_PROGRESS_SECONDS", 0.1)
+    monkeypatch.setattr(environment, "_say", _touching(checkout, first, first))
+
+    environment.install(RUNTIME)
+
+    assert f"installing {RUNTIME} into .venv: 2 packages" in checkout.said
+    assert "  installing: 1 of 2 packages" in checkout.said
+
+
 def _touching(checkout: Checkout, first: Path, second: Path) -> Callable[[str], None]:
     def say(line: str) -> None:
         checkout.said.append(line)
         if "downloading: 1" in line:
             first.touch()
-        if "installing: 0" in line:
+        if line.startswith("  installing:"):
             second.touch()
 
     return say
