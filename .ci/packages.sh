@@ -13,9 +13,10 @@ own_packages() {
   ldconfig -p | grep libgomp.so.1 >/dev/null || echo libgomp1 # LightGBM's
 }
 
-# The packages still needed from trixie: Compose v2, buildx, the engine that fits them, kustomize.
+# The packages still needed from trixie: Compose v2, buildx, the engine that fits them, kustomize, Go.
 trixie_packages() {
   command -v kustomize >/dev/null || echo kustomize
+  command -v go >/dev/null || echo golang-go # 1.21 or newer, for go-tools.sh
   has_docker || echo docker.io docker-cli docker-compose docker-buildx
 }
 

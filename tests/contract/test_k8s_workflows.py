@@ -72,10 +72,12 @@ def test_ci_runs_the_tests_of_a_cluster() -> None:
 def test_ci_has_the_checkers_that_the_tests_would_skip_without() -> None:
     """The published schemas and kube-score, in the versions that the tests name."""
     steps = [step.get("run", "") for step in workflow("ci.yml")["jobs"]["test"]["steps"]]
-    (step,) = [each for each in steps if "go mod download" in each]
+    got = (ROOT / ".ci" / "go-tools.sh").read_text()
 
     wanted = {each.source for each in crds.DEFINITIONS.values()}
-    assert set(re.findall(r"\S+/\S+@v\S+", step)) == {KUBE_SCORE, *wanted}
+    assert set(re.findall(r"\S+/\S+@v\S+", got)) == {KUBE_SCORE, *wanted}
+    assert any(".ci/go-tools.sh" in each for each in steps)
+    assert "\ntimed .ci/go-tools.sh\n" in (ROOT / ".ci" / "run").read_text()
 
 
 def test_every_image_is_published_under_the_name_that_production_uses() -> None:

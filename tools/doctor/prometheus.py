@@ -47,17 +47,22 @@ class Traffic:
     @classmethod
     def ask(cls, prometheus: Prometheus) -> "Traffic":
         """Return the traffic that Prometheus has seen."""
-
-        def rates(counter: str) -> dict[tuple[str, str], float]:
-            query = f"sum by (model, version) (rate({counter}[5m]))"
-            found = prometheus.get("query", query=query)["result"]
-            return {_version(each): float(each["value"][1]) for each in found}
-
+        # One query, so that no scrape comes between the two.
+        counters = ("model_predictions_total", "model_rows_rejected_total")
+        query = " or ".join(
+            "sum by (model, version, counter)"
+            f' (label_replace(rate({each}[5m]), "counter", "{each}", "", ""))'
+            for each in counters
+        )
+        rates: dict[str, dict[tuple[str, str], float]] = {each: {} for each in counters}
+        for each in prometheus.get("query", query=query)["result"]:
+            rates[each["metric"]["counter"]][_version(each)] = float(each["value"][1])
         reasons = "topk(1, sum by (field, reason) (rate(model_input_rejected_total[5m])) > 0)"
         worst = [each["metric"] for each in prometheus.get("query", query=reasons)["result"]]
+        predicted, rejected = (rates[each] for each in counters)
         return cls(
-            rates("model_predictions_total"),
-            rates("model_rows_rejected_total"),
+            predicted,
+            rejected,
             next((f"{each['field']}: {each['reason']}" for each in worst), ""),
         )
 
@@ -73,14 +78,14 @@ class Labels:
     @classmethod
     def ask(cls, prometheus: Prometheus) -> "Labels":
         """Return the labels that Prometheus has seen."""
-
-        def rates(query: str) -> dict[str, float]:
-            found = prometheus.get("query", query=query)["result"]
-            return {each["metric"].get("reason", ""): float(each["value"][1]) for each in found}
-
-        accepted = rates("sum(rate(model_feedback_total[5m]))")
-        rejected = rates("sum by (reason) (rate(model_feedback_rejected_total[5m]))")
-        return cls(sum(accepted.values()), rejected)
+        # One query, as for the rows; the labels that were accepted have no reason.
+        query = (
+            "sum(rate(model_feedback_total[5m]))"
+            " or sum by (reason) (rate(model_feedback_rejected_total[5m]))"
+        )
+        found = prometheus.get("query", query=query)["result"]
+        rates = {each["metric"].get("reason", ""): float(each["value"][1]) for each in found}
+        return cls(rates.pop("", 0.0), rates)
 
 
 @dataclass(frozen=True)

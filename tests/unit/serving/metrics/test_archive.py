@@ -4,6 +4,7 @@ import os
 import threading
 import tracemalloc
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -29,11 +30,13 @@ def write(directory: Path, pid: int, extra: str = "") -> None:
         summaries.summary("bytes", "Bytes.", labels)
     gauges.gauge("inprogress", "In progress.", {"handler": 'a "b"\\\nσ'})
     for layout in (counters, histograms, summaries, gauges):
-        slots = layout.create(directory, "test")
-        # Counts and fractions whose sums are exact in any order.
-        slots.add(slice(0, len(layout.keys)), RANDOM.integers(0, 1000, len(layout.keys)) / 8)
-        own = directory / f"{layout.type}_test_{os.getpid()}.db"
-        own.rename(directory / f"{layout.type}_test_{pid}.db")
+        # Elsewhere first: in a container this process may have the pid of a worker.
+        with TemporaryDirectory(dir=directory.parent) as elsewhere:
+            slots = layout.create(Path(elsewhere), "test")
+            # Counts and fractions whose sums are exact in any order.
+            slots.add(slice(0, len(layout.keys)), RANDOM.integers(0, 1000, len(layout.keys)) / 8)
+            own = Path(elsewhere) / f"{layout.type}_test_{os.getpid()}.db"
+            own.rename(directory / f"{layout.type}_test_{pid}.db")
 
 
 def page(directory: Path) -> Samples:
