@@ -16,7 +16,7 @@ own_packages() {
 # The packages still needed from trixie: Compose v2, buildx, the engine that fits them, kustomize, Go.
 trixie_packages() {
   command -v kustomize >/dev/null || echo kustomize
-  command -v go >/dev/null || echo golang-go # 1.21 or newer, for go-tools.sh
+  command -v go >/dev/null || echo golang-go # 1.23 or newer, for go-tools.sh
   has_docker || echo docker.io docker-cli docker-compose docker-buildx
 }
 
