@@ -34,7 +34,7 @@ def check(
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "rows", "verdict", "told"),
+    ("accuracy", "rows", "verdict", "shown"),
     [
         (0.95, 1000, 0, 1),
         (0.95, 1000, 1, 1),
@@ -45,7 +45,7 @@ def check(
     ids=["far off", "drifted", "cannot tell", "by chance", "near"],
 )
 def test_an_accuracy_to_expect_is_told_where_chance_does_not_explain_it(
-    accuracy: float, rows: int, verdict: int, told: int, tmp_path: Path
+    accuracy: float, rows: int, verdict: int, shown: int, tmp_path: Path
 ) -> None:
     """Validation promised 98.9 %: with few rows, or few more errors, nothing is said."""
     name = f"model:expected_accuracy{{{HOUR}}}"
@@ -57,18 +57,18 @@ def test_an_accuracy_to_expect_is_told_where_chance_does_not_explain_it(
         ROWS: rows,
     }
 
-    check(EXPECTED_ACCURACY, series, [{"labels": name, "value": accuracy}] * told, tmp_path)
+    check(EXPECTED_ACCURACY, series, [{"labels": name, "value": accuracy}] * shown, tmp_path)
 
 
-@pytest.mark.parametrize(("error", "verdict", "told"), [(0.6, 1, 1), (0.6, -1, 0), (0.52, 0, 0)])
+@pytest.mark.parametrize(("error", "verdict", "shown"), [(0.6, 1, 1), (0.6, -1, 0), (0.52, 0, 0)])
 def test_an_error_to_expect_is_told_above_a_tenth_of_the_promise(
-    error: float, verdict: int, told: int, tmp_path: Path
+    error: float, verdict: int, shown: int, tmp_path: Path
 ) -> None:
     """Of predictions that are many enough to be judged."""
     name = f"model:expected_mae{{{HOUR}}}"
     series = {name: error, f"model:promised_mae{{{MODEL}}}": 0.5, VERDICT: verdict}
 
-    check(EXPECTED_MAE, series, [{"labels": f"{{{MODEL}}}", "value": error}] * told, tmp_path)
+    check(EXPECTED_MAE, series, [{"labels": f"{{{MODEL}}}", "value": error}] * shown, tmp_path)
 
 
 def test_the_error_that_the_bundle_did_not_choose_is_not_told(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def kill_a_worker(model: Model, clients: Clients) -> None:
 def test_every_accepted_event_is_one_row_under_kill_9(
     example_bundle: Path, tmp_path: Path, held_out_inputs: list[Row]
 ) -> None:
-    """Rows are what clients were told, none twice, and their error is the one that is counted."""
+    """Rows are what clients received, none twice, and their error is the one that is counted."""
     spool, root = tmp_path / "spool" / "log", str(tmp_path / "predictions")
     settings = {"MODEL_SPOOL_LOG_DIR": str(spool), "MODEL_SPOOL_SEGMENT_SECONDS": "1"}
     kills = 0

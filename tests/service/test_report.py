@@ -64,7 +64,7 @@ def test_the_report_is_one_small_file_that_loads_nothing(made: Report) -> None:
 
 
 def test_it_opens_with_the_verdict_in_words(made: Report) -> None:
-    """Inputs are as in training, accuracy is told or not; the alert is among what changed."""
+    """Inputs are as in training, accuracy is known or not; the alert is among what changed."""
     [verdict] = made.summary.verdicts
     changes = [each.text for each in made.summary.changes]
     accuracy = {name: text for name, text, _ in verdict.answers}["Accuracy"]
