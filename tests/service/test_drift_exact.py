@@ -26,6 +26,7 @@ from tests.service.conftest import MINUTE_SECONDS
 from tests.support.example import Row
 from tests.support.model import Model, Samples, by_label, total
 from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
+from tests.support.recorded import Recorded, wait_for_rows
 
 BATCH = 500
 DRIFTED_A_MINUTE = 420
@@ -161,36 +162,20 @@ def report(title: str, recorded: Mapping[str, float], wanted: Mapping[str, Expec
         print(f"{name:<22}{recorded[name]:>16.9f}{expected.psi:>16.9f}{off:>12.1e}")  # noqa: T201
 
 
-def recorded(prometheus: Prometheus, statistic: str) -> dict[str, float]:
-    """Return a statistic of the last hour, against training, by signal."""
-    selector = '{window="1h",reference=~"|training"}'
-    return prometheus.by_label(f"model_feature:{statistic}{selector}", "feature")
-
-
-def wait_for_rows(prometheus: Prometheus, count: int) -> None:
-    """Wait until every row is in the window."""
-
-    def are_recorded() -> bool:
-        rows = recorded(prometheus, "rows").values()
-        return [*rows] == pytest.approx([count] * 12, rel=1e-9)
-
-    prometheus.program.until(are_recorded, f"{count} rows of each signal are recorded")
-
-
 def check_recorded(
-    prometheus: Prometheus, manifest: Manifest, values: Mapping[str, Floats], title: str
+    recorded: Recorded, manifest: Manifest, values: Mapping[str, Floats], title: str
 ) -> dict[str, Expected]:
     """Compare every recorded series; the design effect is Prometheus' own, as minutes are."""
-    wanted = expect(manifest, values, recorded(prometheus, "design_effect"))
-    report(title, recorded(prometheus, "psi"), wanted)
+    wanted = expect(manifest, values, recorded("design_effect"))
+    report(title, recorded("psi"), wanted)
     for statistic, tolerance in (("psi", 1e-9), ("noise", 1e-9), ("critical", 7e-3)):
         series = "psi" if statistic == "psi" else f"psi_{statistic}"
         expected = {name: getattr(each, statistic) for name, each in wanted.items()}
-        assert recorded(prometheus, series) == pytest.approx(expected, rel=tolerance), series
+        assert recorded(series) == pytest.approx(expected, rel=tolerance), series
     shifts = {name: each.mean_shift for name, each in wanted.items()}
-    assert recorded(prometheus, "mean_shift_sigma") == pytest.approx(shifts, rel=1e-6)
+    assert recorded("mean_shift_sigma") == pytest.approx(shifts, rel=1e-6)
     verdicts = {name: each.verdict for name, each in wanted.items()}
-    assert recorded(prometheus, "verdict") == verdicts
+    assert recorded("verdict") == verdicts
     return wanted
 
 
@@ -218,18 +203,18 @@ def test_drift_is_numpys_and_scipys(
     after_usual = model.scrape()
     check_counters(difference(after_usual, untouched), expect(example, sent))
     check_pairs(difference(after_usual, untouched), example, sent)
-    wait_for_rows(prometheus, len(held_out_inputs))
-    usual = check_recorded(prometheus, example, sent, f"{len(held_out_inputs)} held-out rows")
+    recorded = wait_for_rows(prometheus, len(held_out_inputs))
+    usual = check_recorded(recorded, example, sent, f"{len(held_out_inputs)} held-out rows")
     assert {name: each.verdict for name, each in usual.items()} == dict.fromkeys(usual, 0)
 
     # A dozen minutes of them: few minutes that differ look like clusters, and not like a drift. The
     # two features that differ most still do.
     for start in range(0, len(drifted_inputs), DRIFTED_A_MINUTE):
         sent = traffic.send(drifted_inputs[start : start + DRIFTED_A_MINUTE])
-        wait_for_rows(prometheus, traffic.count)
+        recorded = wait_for_rows(prometheus, traffic.count)
     check_counters(difference(model.scrape(), untouched), expect(example, traffic.sent()))
     everything = check_recorded(
-        prometheus, example, traffic.sent(), f"and then {len(drifted_inputs)} drifted rows"
+        recorded, example, traffic.sent(), f"and then {len(drifted_inputs)} drifted rows"
     )
     drifted = {name for name, each in everything.items() if each.verdict == 1}
     blind = {name for name, each in everything.items() if each.verdict == -1}

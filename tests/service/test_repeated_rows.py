@@ -10,12 +10,12 @@ from scipy.stats import chi2
 from tests.service.conftest import MINUTE_SECONDS, StartModel
 from tests.support.example import Row
 from tests.support.model import Model
-from tests.support.prometheus import RULES, Prometheus, hurried, running_prometheus
+from tests.support.prometheus import RULES, hurried, running_prometheus
+from tests.support.recorded import Recorded, wait_for_rows
 
 ROWS, MINUTES = 55, 3
 # Any state: an alert would be pending for its first minutes.
 ALERTS = 'ALERTS{alertname=~"FeatureDrift|FeatureDriftSudden|PredictionDrift|CorrelationDrift"}'
-HOUR = '{window="1h",reference=~"|training"}'
 
 
 def send(model: Model, rows: list[Row]) -> None:
@@ -25,24 +25,10 @@ def send(model: Model, rows: list[Row]) -> None:
         httpx.post(f"{model.url}/predict/batch", json=body, timeout=60).raise_for_status()
 
 
-def recorded(prometheus: Prometheus, statistic: str) -> dict[str, float]:
-    """Return a statistic of the last hour, against training, by signal."""
-    return prometheus.by_label(f"model_feature:{statistic}{HOUR}", "feature")
-
-
-def wait_for_rows(prometheus: Prometheus, count: int) -> None:
-    """Wait until every row is in the window."""
-
-    def are_recorded() -> bool:
-        return [*recorded(prometheus, "rows").values()] == pytest.approx([count] * 12, rel=1e-9)
-
-    prometheus.program.until(are_recorded, f"{count} rows of each signal are recorded")
-
-
-def drifts_if_independent(prometheus: Prometheus) -> set[str]:
+def drifts_if_independent(recorded: Recorded) -> set[str]:
     """Return the signals that would be drift if all rows were independent."""
-    psi, rows = recorded(prometheus, "psi"), recorded(prometheus, "rows")
-    trained, bins = recorded(prometheus, "reference_rows"), recorded(prometheus, "bins")
+    psi, rows = recorded("psi"), recorded("rows")
+    trained, bins = recorded("reference_rows"), recorded("bins")
     scale = {name: 1 / rows[name] + 1 / trained[name] for name in psi}
     return {
         name
@@ -69,10 +55,10 @@ def test_rows_that_come_many_times_raise_no_drift_alert(
         for part in np.array_split(order, MINUTES):
             send(model, [held_out_inputs[index] for index in part])
             sent += len(part)
-            wait_for_rows(prometheus, sent)
+            recorded = wait_for_rows(prometheus, sent)
 
-        effective = recorded(prometheus, "effective_rows")
+        effective = recorded("effective_rows")
         assert all(0.3 * ROWS < rows < 200 for rows in effective.values()), effective
-        assert len(drifts_if_independent(prometheus)) >= 3
-        assert set(recorded(prometheus, "verdict").values()) == {-1}
+        assert len(drifts_if_independent(recorded)) >= 3
+        assert set(recorded("verdict").values()) == {-1}
         assert prometheus.query(f"count_over_time({ALERTS}[1h])") == []

@@ -28,15 +28,16 @@ class Prometheus:
     program: Program
     url: str
 
-    def query(self, expr: str) -> list[tuple[dict[str, str], float]]:
-        """Return an instant query's vector as (labels, value)."""
-        response = httpx.get(f"{self.url}/api/v1/query", params={"query": expr})
+    def query(self, expr: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """Return an instant query's vector as (labels, value), now or at a Unix time."""
+        time = {} if at is None else {"time": f"{at:.3f}"}
+        response = httpx.get(f"{self.url}/api/v1/query", params={"query": expr, **time})
         answer: dict[str, Any] = response.raise_for_status().json()
         return [(each["metric"], float(each["value"][1])) for each in answer["data"]["result"]]
 
-    def by_label(self, expr: str, label: str) -> dict[str, float]:
+    def by_label(self, expr: str, label: str, at: float | None = None) -> dict[str, float]:
         """Return an instant query's vector by the value of one label, which must tell all apart."""
-        found = self.query(expr)
+        found = self.query(expr, at)
         values = {labels[label]: value for labels, value in found}
         assert len(values) == len(found), f"{expr}: {label} does not tell all series apart"
         return values
