@@ -48,7 +48,9 @@ class Report:
     """What was sent, counted and measured; `faults` are one line each."""
 
     answered: int = 0
+    # Those refused by an overloaded worker (503) have failed, too.
     failed: int = 0
+    refused: int = 0
     counted: int = 0
     requests: int = 0
     scrapes: int = 0
@@ -66,7 +68,7 @@ class Client:
 
     def __init__(self, port: int, body: bytes) -> None:
         self.rate = float("inf")
-        self.answered = self.failed = 0
+        self.answered = self.failed = self.refused = 0
         self._port, self._body = port, body
         # Whether the service is being stopped: the client then opens no other connection.
         self.is_last = False
@@ -89,6 +91,7 @@ class Client:
                 answer.read()
                 self.answered += answer.status == http.client.OK
                 self.failed += answer.status != http.client.OK
+                self.refused += answer.status == http.client.SERVICE_UNAVAILABLE
             except (OSError, http.client.HTTPException):
                 self.failed += 1
                 connection.close()
@@ -196,6 +199,7 @@ def _run(service: Service, bundle: Path, seconds: float, report: Report) -> None
             each.stop()
     report.answered = sum(each.answered for each in clients)
     report.failed = sum(each.failed for each in clients)
+    report.refused = sum(each.refused for each in clients)
     report.counted = _total(page, "model_predictions_total")
     report.requests = _total(page, "http_requests_total", 'handler="/predict"', 'status="2xx"')
 
@@ -254,7 +258,10 @@ def _judge(report: Report, seconds: float) -> None:
             report.faults.append(f"{report.answered} answered, but {counted} {name} counted")
     # Each client has one request at a time, and a killed worker takes its own with it.
     if report.failed > CLIENTS * report.kills:
-        report.faults.append(f"{report.failed} requests failed, by {report.kills} kills")
+        report.faults.append(
+            f"{report.failed} requests failed, {report.refused} of them with status 503,"
+            f" by {report.kills} kills"
+        )
     if report.failed_scrapes:
         report.faults.append(f"{report.failed_scrapes} scrapes failed")
     if seconds >= _MIN_SECONDS:
@@ -300,7 +307,8 @@ def main() -> int:
         print(f"soak: {error}", file=sys.stderr)
         return 1
     print(
-        f"{report.rate:,.0f} requests/s; {report.answered:,} answered, {report.failed} failed;"
+        f"{report.rate:,.0f} requests/s; {report.answered:,} answered, {report.failed} failed"
+        f" ({report.refused} with status 503);"
         f" {report.counted:,} predictions and {report.requests:,} requests counted\n"
         f"{report.kills} workers killed, {report.reloads} reloads, {report.scrapes} scrapes"
     )
